@@ -1,0 +1,2 @@
+// Package rollout is being built.
+package rollout

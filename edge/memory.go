@@ -1,0 +1,13 @@
+package edge
+
+import (
+	"bytes"
+	"io"
+)
+
+// memory returns a body that is held in memory; it writes itself without an intermediate copy.
+func memory(b []byte) io.ReadCloser { return &memoryBody{*bytes.NewReader(b)} }
+
+type memoryBody struct{ bytes.Reader }
+
+func (*memoryBody) Close() error { return nil }

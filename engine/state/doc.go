@@ -1,0 +1,2 @@
+// Package state is being built.
+package state

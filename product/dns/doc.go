@@ -1,0 +1,2 @@
+// Package dns is being built.
+package dns

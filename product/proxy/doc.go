@@ -1,0 +1,2 @@
+// Package proxy is being built.
+package proxy

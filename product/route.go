@@ -1,0 +1,78 @@
+package product
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+
+	"selvage/spec"
+)
+
+// Route is one operation of the v4 API. control/api authenticates, checks Permission on the zone
+// or account that the path names, bounds the body, and writes the envelope.
+type Route struct {
+	Method     string // GET, POST, ...
+	Path       string // below /client/v4: "/zones/{zone_id}/dns_records/{record_id}"
+	Permission Permission
+	Summary    string // one line, imperative: "List the DNS records of a zone."
+	MaxBody    int64  // bytes; 0 means 1 MiB
+	Handle     func(ctx context.Context, c *Call) (Reply, error)
+}
+
+// Permission is a right in the words of Cloudflare's permission groups: Group "DNS" and Write
+// false is "DNS Read". Write includes read. The zero value asks only for a valid token.
+type Permission struct {
+	Group string
+	Write bool
+}
+
+// Call is one API request as a handler sees it.
+type Call struct {
+	Actor   spec.Actor
+	Zone    *spec.ZoneConfig // of {zone_id}; nil if the path has none
+	Account *spec.Account    // of {account_id}, or the zone's owner; nil if neither is in the path
+	Query   url.Values
+	Header  http.Header
+	Body    io.Reader // bounded by Route.MaxBody
+
+	// Params holds the values of the path's {names}, unescaped.
+	Params map[string]string
+
+	// Allowed tells whether the caller's token has p on a zone or account; an empty ID asks for the
+	// account or for any. Listings filter by it.
+	Allowed func(p Permission, accountID, zoneID string) bool
+}
+
+// Reply is what a handler answers. The zero value is an empty success.
+type Reply struct {
+	Status   int       // 0 means 200
+	Result   any       // becomes "result"
+	Info     *PageInfo // becomes "result_info"; nil leaves it out
+	Messages []Message // becomes "messages"
+	Raw      *Raw      // instead of an envelope: exports, values, streams
+}
+
+// PageInfo is the v4 API's result_info. Page and PerPage count from 1.
+type PageInfo struct {
+	Page       int    `json:"page"`
+	PerPage    int    `json:"per_page"`
+	TotalPages int    `json:"total_pages"`
+	Count      int    `json:"count"`
+	TotalCount int    `json:"total_count"`
+	Cursor     string `json:"cursor,omitempty"`
+}
+
+// Message is one entry of "errors" or "messages" in the envelope.
+type Message struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+}
+
+// Raw is an answer outside of the envelope. Write may stream: it is called once and flushes as it
+// goes; it ends when ctx ends.
+type Raw struct {
+	ContentType string
+	Header      http.Header // further fields; nil if none
+	Write       func(ctx context.Context, w io.Writer) error
+}

@@ -1,0 +1,225 @@
+package spec
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Snapshot is everything that should be, at one version. It is immutable and shares what did not
+// change with the snapshots before it: a product may compare *ZoneConfig pointers to find out
+// which zones it has to prepare again.
+type Snapshot struct {
+	Version  uint64                 // grows by one with every acknowledged change
+	Accounts map[string]*Account    // by account ID
+	Zones    map[string]*ZoneConfig // by zone ID
+}
+
+// ZoneConfig is everything about one zone. Immutable.
+type ZoneConfig struct {
+	Version      uint64 // the snapshot version at which any part of it last changed
+	Zone         *Zone
+	Settings     *Settings      // never nil: defaults where nothing was set
+	Records      []*Record      // sorted by name, type, ID
+	Rulesets     []*Ruleset     // sorted by phase, ID
+	Certificates []*Certificate // sorted by ID
+}
+
+// Change is one noun put (Noun set) or deleted (Noun nil) under Key.
+type Change struct {
+	Key  Key
+	Noun Noun
+}
+
+// NewSnapshot returns the empty snapshot, version 0.
+func NewSnapshot() *Snapshot {
+	return &Snapshot{Accounts: map[string]*Account{}, Zones: map[string]*ZoneConfig{}}
+}
+
+// With returns the snapshot at version after changes. s is not touched. Nouns whose zone does not
+// exist are left out; deleting a zone takes all of its nouns with it.
+func (s *Snapshot) With(version uint64, changes []Change) *Snapshot {
+	next := &Snapshot{Version: version, Accounts: maps.Clone(s.Accounts), Zones: maps.Clone(s.Zones)}
+	e := &edit{next: next, records: map[string]*recordEdit{}}
+	for _, c := range changes {
+		if def := kinds[c.Key.Kind]; def.apply != nil {
+			def.apply(e, c.Key, c.Noun)
+		}
+	}
+	e.finish()
+	return next
+}
+
+// WithZone returns a copy of the snapshot in which zone id is replaced by z, or is absent if z is
+// nil: how a rollout keeps one bad zone on its last good version while the others move on.
+func (s *Snapshot) WithZone(id string, z *ZoneConfig) *Snapshot {
+	next := *s
+	next.Zones = maps.Clone(s.Zones)
+	if z == nil {
+		delete(next.Zones, id)
+	} else {
+		next.Zones[id] = z
+	}
+	return &next
+}
+
+// ZoneByName returns the zone called name, or nil.
+func (s *Snapshot) ZoneByName(name string) *ZoneConfig {
+	for _, z := range s.Zones {
+		if z.Zone.Name == name {
+			return z
+		}
+	}
+	return nil
+}
+
+// Ruleset returns the zone's entry point ruleset of phase, or nil.
+func (z *ZoneConfig) Ruleset(phase string) *Ruleset {
+	for _, r := range z.Rulesets {
+		if r.Phase == phase && r.Kind == "zone" {
+			return r
+		}
+	}
+	return nil
+}
+
+// edit is one With in the making: zones are copied when first touched, record lists are edited
+// through a map so that a batch of thousands costs one sort.
+type edit struct {
+	next    *Snapshot
+	touched map[string]bool
+	records map[string]*recordEdit
+}
+
+type recordEdit struct {
+	byID map[string]*Record
+}
+
+// zone returns this edit's own copy of a zone, or nil if there is none.
+func (e *edit) zone(id string) *ZoneConfig {
+	z := e.next.Zones[id]
+	if z == nil {
+		return nil
+	}
+	if e.touched[id] {
+		return z
+	}
+	own := *z
+	own.Version = e.next.Version
+	e.keep(id, &own)
+	return &own
+}
+
+func (e *edit) keep(id string, z *ZoneConfig) {
+	if e.touched == nil {
+		e.touched = map[string]bool{}
+	}
+	e.touched[id] = true
+	e.next.Zones[id] = z
+}
+
+func (e *edit) finish() {
+	for zoneID, r := range e.records {
+		z := e.next.Zones[zoneID]
+		if z == nil {
+			continue
+		}
+		z.Records = slices.SortedFunc(maps.Values(r.byID), compareRecords)
+	}
+}
+
+func compareRecords(a, b *Record) int {
+	if c := strings.Compare(a.Name, b.Name); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.Type, b.Type); c != 0 {
+		return c
+	}
+	return strings.Compare(a.ID, b.ID)
+}
+
+func applyAccount(e *edit, key Key, next Noun) {
+	if next == nil {
+		delete(e.next.Accounts, key.ID)
+		return
+	}
+	e.next.Accounts[key.ID] = next.(*Account)
+}
+
+func applyZone(e *edit, key Key, next Noun) {
+	if next == nil {
+		delete(e.next.Zones, key.ID)
+		delete(e.records, key.ID)
+		return
+	}
+	z := e.zone(key.ID)
+	if z == nil {
+		z = &ZoneConfig{Version: e.next.Version, Settings: DefaultSettings(key.ID)}
+		e.keep(key.ID, z)
+	}
+	z.Zone = next.(*Zone)
+}
+
+func applySettings(e *edit, key Key, next Noun) {
+	z := e.zone(key.Scope)
+	if z == nil {
+		return
+	}
+	if next == nil {
+		z.Settings = DefaultSettings(key.Scope)
+		return
+	}
+	z.Settings = next.(*Settings)
+}
+
+func applyRecord(e *edit, key Key, next Noun) {
+	z := e.zone(key.Scope)
+	if z == nil {
+		return
+	}
+	r := e.records[key.Scope]
+	if r == nil {
+		r = &recordEdit{byID: make(map[string]*Record, len(z.Records)+1)}
+		for _, old := range z.Records {
+			r.byID[old.ID] = old
+		}
+		e.records[key.Scope] = r
+	}
+	if next == nil {
+		delete(r.byID, key.ID)
+		return
+	}
+	r.byID[key.ID] = next.(*Record)
+}
+
+func applyRuleset(e *edit, key Key, next Noun) {
+	z := e.zone(key.Scope)
+	if z == nil {
+		return
+	}
+	z.Rulesets = replace(z.Rulesets, key.ID, next, func(r *Ruleset) string { return r.ID })
+	slices.SortFunc(z.Rulesets, func(a, b *Ruleset) int { return strings.Compare(a.Phase+a.ID, b.Phase+b.ID) })
+}
+
+func applyCertificate(e *edit, key Key, next Noun) {
+	z := e.zone(key.Scope)
+	if z == nil {
+		return
+	}
+	z.Certificates = replace(z.Certificates, key.ID, next, func(c *Certificate) string { return c.ID })
+	slices.SortFunc(z.Certificates, func(a, b *Certificate) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// replace returns a new list without the entry called id and, unless next is nil, with next.
+func replace[T any](list []*T, id string, next Noun, idOf func(*T) string) []*T {
+	out := make([]*T, 0, len(list)+1)
+	for _, v := range list {
+		if idOf(v) != id {
+			out = append(out, v)
+		}
+	}
+	if next != nil {
+		out = append(out, any(next).(*T))
+	}
+	return out
+}
