@@ -5,6 +5,7 @@ package observe
 import (
 	"io"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,22 +52,36 @@ type Events struct {
 // Watcher receives events until closed.
 type Watcher struct {
 	C      chan Event
+	kinds  []string // empty for all
 	events *Events
 	lost   atomic.Uint64
 }
 
-// Watched tells whether anybody watches, so that publishers can save the work.
-func (e *Events) Watched() bool {
+// Watched tells whether anybody watches events of one of kinds, so that publishers can save the
+// work. Without kinds it tells whether anybody watches at all.
+func (e *Events) Watched(kinds ...string) bool {
 	if e == nil {
 		return false
 	}
 	ws := e.watchers.Load()
-	return ws != nil && len(*ws) > 0
+	if ws == nil {
+		return false
+	}
+	if len(kinds) == 0 {
+		return len(*ws) > 0
+	}
+	for _, w := range *ws {
+		if slices.ContainsFunc(kinds, w.wants) {
+			return true
+		}
+	}
+	return false
 }
 
-// Watch adds a watcher with room for size events. Close it when done.
-func (e *Events) Watch(size int) *Watcher {
-	w := &Watcher{C: make(chan Event, size), events: e}
+// Watch adds a watcher with room for size events of kinds, or of all kinds if none is named: a
+// flood of queries must not cost a watcher of requests its room. Close it when done.
+func (e *Events) Watch(size int, kinds ...string) *Watcher {
+	w := &Watcher{C: make(chan Event, size), kinds: kinds, events: e}
 	e.change(func(ws []*Watcher) []*Watcher { return append(ws, w) })
 	return w
 }
@@ -87,7 +102,11 @@ func (w *Watcher) Close() {
 // Lost returns how many events this watcher was too slow for.
 func (w *Watcher) Lost() uint64 { return w.lost.Load() }
 
-// Publish hands the event to every watcher that has room.
+func (w *Watcher) wants(kind string) bool {
+	return len(w.kinds) == 0 || slices.Contains(w.kinds, kind)
+}
+
+// Publish hands the event to every watcher of its kind that has room.
 func (e *Events) Publish(ev Event) {
 	if e == nil {
 		return
@@ -97,6 +116,9 @@ func (e *Events) Publish(ev Event) {
 		return
 	}
 	for _, w := range *ws {
+		if !w.wants(ev.Kind) {
+			continue
+		}
 		select {
 		case w.C <- ev:
 		default:
