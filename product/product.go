@@ -71,6 +71,9 @@ type Ruler interface {
 // RulePhase is one phase, such as http_request_cache_settings.
 type RulePhase struct {
 	Name string
+	// Group is the permission group that reads and writes rulesets of this phase, such as
+	// "Cache Settings"; empty means "Zone Settings".
+	Group string
 	// Check reports every fault of a ruleset's rules: expressions, actions, parameters, each a fault
 	// with a Field such as rules[2].expression.
 	Check func(r *spec.Ruleset) error

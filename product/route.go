@@ -61,12 +61,27 @@ type PageInfo struct {
 	Count      int    `json:"count"`
 	TotalCount int    `json:"total_count"`
 	Cursor     string `json:"cursor,omitempty"`
+
+	// Cursors is what some listings use instead of pages and of Cursor.
+	Cursors *Cursors `json:"cursors,omitempty"`
+}
+
+// Cursors says where a listing goes on; After is empty at its end.
+type Cursors struct {
+	After string `json:"after"`
 }
 
 // Message is one entry of "errors" or "messages" in the envelope.
 type Message struct {
-	Code    int    `json:"code"`
-	Message string `json:"message"`
+	Code             int     `json:"code"`
+	Message          string  `json:"message"`
+	DocumentationURL string  `json:"documentation_url,omitempty"`
+	Source           *Source `json:"source,omitempty"`
+}
+
+// Source names the part of a request's body that a message is about, as a JSON pointer (RFC 6901).
+type Source struct {
+	Pointer string `json:"pointer"`
 }
 
 // Raw is an answer outside of the envelope. Write may stream: it is called once and flushes as it
