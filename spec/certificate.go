@@ -14,8 +14,10 @@ const KindCertificate Kind = "certificate"
 type Certificate struct {
 	ID           string    `json:"id"`
 	ZoneID       string    `json:"zone_id"`
-	Source       string    `json:"source"` // custom (uploaded), acme
-	Hosts        []string  `json:"hosts"`  // DNS names of the leaf
+	Source       string    `json:"source"`            // custom (uploaded), acme
+	PackID       string    `json:"pack_id,omitempty"` // of the CertificatePack it was ordered for, if acme
+	Hosts        []string  `json:"hosts"`             // DNS names of the leaf
+	KeyType      string    `json:"key_type"`          // rsa, ecdsa
 	Issuer       string    `json:"issuer"`
 	Signature    string    `json:"signature"` // SHA256WithRSA, ECDSAWithSHA256, ...
 	BundleMethod string    `json:"bundle_method"`

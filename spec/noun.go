@@ -57,8 +57,11 @@ var kinds = map[Kind]kind{
 	KindSettings:    {decodeAs[Settings], applySettings},
 	KindRuleset:     {decodeAs[Ruleset], applyRuleset},
 	KindCertificate: {decodeAs[Certificate], applyCertificate},
+	KindPack:        {decodeAs[CertificatePack], applyPack},
 	KindToken:       {decodeAs[Token], nil},
 	KindUser:        {decodeAs[User], nil},
+
+	KindOriginCertificate: {decodeAs[OriginCertificate], applyOriginCertificate},
 }
 
 // Decode reads a stored noun. Unknown fields are kept out silently here, for an older program must

@@ -13,16 +13,19 @@ type Snapshot struct {
 	Version  uint64                 // grows by one with every acknowledged change
 	Accounts map[string]*Account    // by account ID
 	Zones    map[string]*ZoneConfig // by zone ID
+
+	Origins map[string]*OriginCertificate // issued by the origin CA, by ID
 }
 
 // ZoneConfig is everything about one zone. Immutable.
 type ZoneConfig struct {
 	Version      uint64 // the snapshot version at which any part of it last changed
 	Zone         *Zone
-	Settings     *Settings      // never nil: defaults where nothing was set
-	Records      []*Record      // sorted by name, type, ID
-	Rulesets     []*Ruleset     // sorted by phase, ID
-	Certificates []*Certificate // sorted by ID
+	Settings     *Settings          // never nil: defaults where nothing was set
+	Records      []*Record          // sorted by name, type, ID
+	Rulesets     []*Ruleset         // sorted by phase, ID
+	Certificates []*Certificate     // sorted by ID
+	Packs        []*CertificatePack // what the node orders certificates for
 }
 
 // Change is one noun put (Noun set) or deleted (Noun nil) under Key.
@@ -39,7 +42,10 @@ func NewSnapshot() *Snapshot {
 // With returns the snapshot at version after changes. s is not touched. Nouns whose zone does not
 // exist are left out; deleting a zone takes all of its nouns with it.
 func (s *Snapshot) With(version uint64, changes []Change) *Snapshot {
-	next := &Snapshot{Version: version, Accounts: maps.Clone(s.Accounts), Zones: maps.Clone(s.Zones)}
+	next := &Snapshot{Version: version, Accounts: maps.Clone(s.Accounts), Zones: maps.Clone(s.Zones), Origins: maps.Clone(s.Origins)}
+	if next.Origins == nil {
+		next.Origins = map[string]*OriginCertificate{}
+	}
 	e := &edit{next: next, records: map[string]*recordEdit{}}
 	for _, c := range changes {
 		if def := kinds[c.Key.Kind]; def.apply != nil {
