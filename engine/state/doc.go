@@ -1,2 +1,0 @@
-// Package state is being built.
-package state
