@@ -7,8 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,27 +22,8 @@ const (
 	defaultAuditAge     = 30 * 24 * time.Hour
 	defaultAuditEntries = 100_000
 	trimEvery           = 10 * time.Minute
-	maxAuditPage        = 1000
+	entryIDBytes        = 16
 )
-
-// Entry is one change in the audit log: who did what to which noun, and when.
-type Entry struct {
-	ID        string     `json:"id"`      // 40 hex digits, in the order of time
-	Version   uint64     `json:"version"` // of the snapshot that the change made
-	When      time.Time  `json:"when"`
-	Actor     spec.Actor `json:"actor"`
-	Action    string     `json:"action"` // create, update, delete
-	Kind      spec.Kind  `json:"kind"`
-	Scope     string     `json:"scope,omitempty"`
-	Resource  string     `json:"resource"`             // ID of the noun
-	AccountID string     `json:"account_id,omitempty"` // owner, if one is known
-	ZoneID    string     `json:"zone_id,omitempty"`
-	ZoneName  string     `json:"zone_name,omitempty"`
-
-	// Old and New are the noun in JSON before and after, without its secrets; nil where there was none.
-	Old json.RawMessage `json:"old,omitempty"`
-	New json.RawMessage `json:"new,omitempty"`
-}
 
 // entryHead is what all entries of one transaction share.
 type entryHead struct {
@@ -53,8 +34,8 @@ type entryHead struct {
 }
 
 // of returns the entry of one change, without Old and New.
-func (h entryHead) of(t *tx, c *change) *Entry {
-	e := &Entry{ID: hex.EncodeToString(h.key()[len(auditPrefix):]), Version: h.Version, When: h.When, Actor: h.Actor, Action: "update", Kind: c.key.Kind, Scope: c.key.Scope, Resource: c.key.ID}
+func (h entryHead) of(t *tx, c *change) *spec.AuditEntry {
+	e := &spec.AuditEntry{ID: hex.EncodeToString(h.key()[len(auditPrefix):]), Version: h.Version, When: h.When, Actor: h.Actor, Action: "update", Kind: c.key.Kind, NounID: c.key.ID}
 	noun := c.new
 	switch {
 	case c.old == nil:
@@ -64,43 +45,45 @@ func (h entryHead) of(t *tx, c *change) *Entry {
 	}
 	switch n := noun.(type) {
 	case *spec.Account:
-		e.AccountID = n.ID
+		e.Account = n.ID
 	case *spec.Token:
-		e.AccountID = n.AccountID
+		e.Account = n.AccountID
+	case *spec.OriginCertificate:
+		e.Account = n.AccountID
 	case *spec.Zone:
-		e.owner(n)
+		e.Account, e.Zone, e.Name = n.AccountID, n.ID, n.Name
 	default:
-		e.findOwner(t, c.key.Scope)
+		findOwner(e, t, c.key.Scope)
 	}
 	return e
 }
 
+// key orders entries by time: 7 bytes of microseconds last until the year 4253, 5 bytes of version
+// for 10,000 changes a second over three years, and 4 bytes for the entries of one change.
 func (h entryHead) key() []byte {
-	k := binary.BigEndian.AppendUint64(slices.Clone(auditPrefix), uint64(max(0, h.When.UnixMicro())))
-	k = binary.BigEndian.AppendUint64(k, h.Version)
+	k := slices.Clone(auditPrefix)
+	micros := binary.BigEndian.AppendUint64(nil, uint64(max(0, h.When.UnixMicro())))
+	version := binary.BigEndian.AppendUint64(nil, h.Version)
+	k = append(append(k, micros[1:]...), version[3:]...)
 	return binary.BigEndian.AppendUint32(k, h.Index)
 }
 
-func (e *Entry) owner(z *spec.Zone) {
-	e.AccountID, e.ZoneID, e.ZoneName = z.AccountID, z.ID, z.Name
-}
-
 // findOwner names the zone or account that a scope stands for, even if this change deletes it.
-func (e *Entry) findOwner(t *tx, scope string) {
-	zoneKey := spec.Key{Kind: spec.KindZone, ID: scope}
-	n := t.get(zoneKey)
+func findOwner(e *spec.AuditEntry, t *tx, scope string) {
+	key := spec.Key{Kind: spec.KindZone, ID: scope}
+	n := t.get(key)
 	if n == nil {
-		n = t.nouns.get(zoneKey)
+		n = t.nouns.get(key)
 	}
 	if z, ok := n.(*spec.Zone); ok {
-		e.owner(z)
+		e.Account, e.Zone, e.Name = z.AccountID, z.ID, z.Name
 		return
 	}
-	e.AccountID = scope
+	e.Account = scope
 }
 
 // putEntry writes an entry; value is the new noun's JSON as it was stored.
-func putEntry(b *state.Batch, e *Entry, c *change, value []byte) error {
+func putEntry(b *state.Batch, e *spec.AuditEntry, c *change, value []byte) error {
 	text, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode audit entry of %s: %w", c.key, err)
@@ -136,35 +119,74 @@ func redacted(n spec.Noun) spec.Noun {
 	return n
 }
 
-// AuditQuery says which entries of the audit log to list. Zero fields do not filter.
-type AuditQuery struct {
-	Since     time.Time // entries at or after it
-	Before    time.Time // entries before it
-	ID        string    // the entry with this ID
-	Actor     string    // email address, IP address, user ID or token ID of who made the change
-	Action    string    // create, update, delete
-	AccountID string
-	Zone      string // ID or name
-	Kind      spec.Kind
-	Resource  string // ID of the noun
-
-	OldestFirst bool   // default: newest first
-	Skip        int    // matching entries to leave out first
-	Limit       int    // entries on the page, at most 1000; default 100
-	Cursor      string // AuditPage.Cursor of the page before; instead of Skip
-	Count       bool   // also count all entries that match, which reads them all
+// AuditLog yields the entries that q asks for, until ctx ends. An ID that is none is a fault.Invalid.
+func (s *Store) AuditLog(ctx context.Context, q spec.AuditQuery) iter.Seq2[*spec.AuditEntry, error] {
+	return func(yield func(*spec.AuditEntry, error) bool) {
+		r, err := keysOf(&q)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for p, err := range s.db.Scan(r) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			var e *spec.AuditEntry
+			if err == nil {
+				e, err = decodeEntry(p)
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if q.Matches(e) && !yield(e, nil) {
+				return
+			}
+		}
+	}
 }
 
-// AuditPage is a part of the audit log.
-type AuditPage struct {
-	Entries []Entry
-	Cursor  string // of the next page; empty if this is the last one
-	Total   int    // how many match in all; only with AuditQuery.Count
+func decodeEntry(p state.Pair) (*spec.AuditEntry, error) {
+	e := &spec.AuditEntry{}
+	if err := json.Unmarshal(p.Value, e); err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "Entry %x of the audit log cannot be read.", p.Key[len(auditPrefix):])
+	}
+	return e, nil
 }
 
-// Audit lists entries of the audit log. A bad cursor or limit is a fault.Invalid.
-func (s *Store) Audit(ctx context.Context, q AuditQuery) (AuditPage, error) {
-	return s.audit.list(ctx, q)
+// keysOf returns the range of the log that a query has to look at.
+func keysOf(q *spec.AuditQuery) (state.Range, error) {
+	r := state.Prefix(auditPrefix)
+	r.Reverse = !q.OldestFirst
+	if !q.Since.IsZero() {
+		r.Lower = entryHead{When: q.Since}.key()
+	}
+	if !q.Before.IsZero() {
+		r.Upper = entryHead{When: q.Before}.key()
+	}
+	if q.ID != "" {
+		key, err := entryKey(q.ID)
+		r.Lower, r.Upper = key, append(bytes.Clone(key), 0)
+		return r, err
+	}
+	if q.After == "" {
+		return r, nil
+	}
+	key, err := entryKey(q.After)
+	if q.OldestFirst {
+		r.Lower = append(key, 0)
+	} else {
+		r.Upper = key
+	}
+	return r, err
+}
+
+func entryKey(id string) ([]byte, error) {
+	raw, err := hex.DecodeString(id)
+	if err != nil || len(raw) != entryIDBytes {
+		return nil, fault.New(fault.Invalid, "%.80q is not the ID of an entry of the audit log.", id).At("id")
+	}
+	return append(slices.Clone(auditPrefix), raw...), nil
 }
 
 // auditLog is the log on disk and what bounds it.
@@ -192,103 +214,13 @@ func (a auditLog) last() (time.Time, error) {
 	r := state.Prefix(auditPrefix)
 	r.Reverse = true
 	for p, err := range a.db.Scan(r) {
-		if err != nil || len(p.Key) < len(auditPrefix)+8 {
+		if err != nil || len(p.Key) != len(auditPrefix)+entryIDBytes {
 			return time.Time{}, err
 		}
-		return spec.Timestamp(time.UnixMicro(int64(binary.BigEndian.Uint64(p.Key[len(auditPrefix):])))), nil
+		micros := append([]byte{0}, p.Key[len(auditPrefix):len(auditPrefix)+7]...)
+		return spec.Timestamp(time.UnixMicro(int64(binary.BigEndian.Uint64(micros)))), nil
 	}
 	return time.Time{}, nil
-}
-
-func (a auditLog) list(ctx context.Context, q AuditQuery) (AuditPage, error) {
-	if q.Limit == 0 {
-		q.Limit = 100
-	}
-	if q.Limit < 0 || q.Limit > maxAuditPage || q.Skip < 0 {
-		return AuditPage{}, fault.New(fault.Invalid, "A page of the audit log has 1 to %d entries.", maxAuditPage).At("per_page")
-	}
-	r, err := q.keys()
-	if err != nil {
-		return AuditPage{}, err
-	}
-	var page AuditPage
-	skip := q.Skip
-	for p, err := range a.db.Scan(r) {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return AuditPage{}, err
-		}
-		var e Entry
-		if err := json.Unmarshal(p.Value, &e); err != nil {
-			return AuditPage{}, fault.Wrap(err, fault.Internal, "Entry %x of the audit log cannot be read.", p.Key[len(auditPrefix):])
-		}
-		if !q.matches(&e) {
-			continue
-		}
-		page.Total++
-		if skip--; skip >= 0 {
-			continue
-		}
-		if len(page.Entries) < q.Limit {
-			page.Entries = append(page.Entries, e)
-			continue
-		}
-		page.Cursor = page.Entries[q.Limit-1].ID
-		if !q.Count {
-			break
-		}
-	}
-	if !q.Count {
-		page.Total = 0
-	}
-	return page, nil
-}
-
-// keys returns the range of the log that a query has to look at.
-func (q *AuditQuery) keys() (state.Range, error) {
-	r := state.Prefix(auditPrefix)
-	r.Reverse = !q.OldestFirst
-	if !q.Since.IsZero() {
-		r.Lower = entryHead{When: q.Since}.key()
-	}
-	if !q.Before.IsZero() {
-		r.Upper = entryHead{When: q.Before}.key()
-	}
-	if q.ID != "" {
-		key, err := entryKey("id", q.ID)
-		r.Lower, r.Upper = key, append(bytes.Clone(key), 0)
-		return r, err
-	}
-	if q.Cursor == "" {
-		return r, nil
-	}
-	key, err := entryKey("cursor", q.Cursor)
-	if q.OldestFirst {
-		r.Lower = append(key, 0)
-	} else {
-		r.Upper = key
-	}
-	return r, err
-}
-
-func entryKey(field, id string) ([]byte, error) {
-	raw, err := hex.DecodeString(id)
-	if err != nil || len(raw) != 20 {
-		return nil, fault.New(fault.Invalid, "%.80q is not the ID of an entry of the audit log.", id).At(field)
-	}
-	return append(slices.Clone(auditPrefix), raw...), nil
-}
-
-func (q *AuditQuery) matches(e *Entry) bool {
-	a := &e.Actor
-	return (q.Actor == "" || strings.EqualFold(q.Actor, a.Email) || q.Actor == a.UserID || q.Actor == a.TokenID || a.IP.IsValid() && q.Actor == a.IP.String()) &&
-		(q.Action == "" || q.Action == e.Action) &&
-		(q.AccountID == "" || q.AccountID == e.AccountID) &&
-		(q.Zone == "" || q.Zone == e.ZoneID || strings.EqualFold(q.Zone, e.ZoneName)) &&
-		(q.Kind == "" || q.Kind == e.Kind) &&
-		(q.Resource == "" || q.Resource == e.Resource)
 }
 
 // added notes new entries and wakes run when there are too many.

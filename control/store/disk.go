@@ -19,7 +19,7 @@ import (
 //	m/version                 newest version, 8 bytes big-endian
 //	n/<scope>\0<kind>\0<id>   a noun in JSON; a zone's nouns lie together
 //	z/<zone id>               version at which the zone last changed, 8 bytes big-endian
-//	a/<microseconds><version><index>   an entry of the audit log in JSON, big-endian
+//	a/<time><version><index>  an entry of the audit log in JSON, see entryHead.key
 var (
 	versionKey  = []byte("m/version")
 	nounPrefix  = []byte("n/")
