@@ -1,0 +1,2 @@
+// Package filter is being built.
+package filter

@@ -1,0 +1,2 @@
+// Package certs is being built.
+package certs

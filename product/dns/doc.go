@@ -1,2 +1,0 @@
-// Package dns is being built.
-package dns

@@ -1,0 +1,6 @@
+package dns
+
+import "selvage/product"
+
+// Routes serves dns_records.
+func (s *Server) Routes() []product.Route { return nil }
