@@ -21,6 +21,9 @@ type Exchange struct {
 	Client netip.AddrPort // who sent it, after PROXY protocol or the like
 	TLS    *TLS           // nil on a plain connection
 
+	// Country is where Client is, two letters of ISO 3166-1; empty if unknown or not looked up.
+	Country string
+
 	Request  Request
 	Response Response
 

@@ -8,6 +8,7 @@ import (
 // Target is the origin of a request: where to connect and how to trust it.
 type Target struct {
 	Scheme      string        // http, https
+	Host        string        // Host field to send; empty means as the client sent it
 	Hostname    string        // to resolve when Addrs is empty: the content of a CNAME record
 	Addrs       []netip.Addr  // to try in this order
 	Port        uint16        // 80, 443 or the port of the request

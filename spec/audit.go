@@ -2,12 +2,13 @@ package spec
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
 // AuditEntry is one change to one noun: written in the same step as the change, never changed after.
 type AuditEntry struct {
-	ID      string          `json:"id"`      // 32 hex digits
+	ID      string          `json:"id"`      // 32 hex digits, in the order of time
 	Version uint64          `json:"version"` // the snapshot version that the change made
 	When    time.Time       `json:"when"`
 	Actor   Actor           `json:"actor"`
@@ -24,8 +25,25 @@ type AuditEntry struct {
 // AuditQuery narrows an audit log. Zero fields do not narrow.
 type AuditQuery struct {
 	Account     string
-	User        string // of the actor
-	Since       time.Time
-	Before      time.Time
-	OldestFirst bool // the default is newest first
+	User        string    // ID of the actor
+	Actor       string    // email address, IP address or token ID of the actor
+	Action      string    // create, update, delete
+	Zone        string    // ID or name
+	NounID      string    // of what was changed
+	ID          string    // of one entry
+	After       string    // ID of an entry: those that follow it in the order asked for
+	Since       time.Time // entries at or after it
+	Before      time.Time // entries before it
+	OldestFirst bool      // the default is newest first
+}
+
+// Matches tells whether an entry is asked for, ID, After and times left aside.
+func (q *AuditQuery) Matches(e *AuditEntry) bool {
+	a := &e.Actor
+	return (q.Account == "" || q.Account == e.Account) &&
+		(q.User == "" || q.User == a.UserID) &&
+		(q.Actor == "" || strings.EqualFold(q.Actor, a.Email) || q.Actor == a.TokenID || a.IP.IsValid() && q.Actor == a.IP.String()) &&
+		(q.Action == "" || q.Action == e.Action) &&
+		(q.Zone == "" || q.Zone == e.Zone || strings.EqualFold(q.Zone, e.Name)) &&
+		(q.NounID == "" || q.NounID == e.NounID)
 }

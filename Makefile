@@ -1,0 +1,42 @@
+# make up     build and run a whole node with a demo site
+# make test   install what the tests need, and run them all
+# make help   the rest
+SHELL := /bin/bash
+export CGO_ENABLED ?= 0
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X selvage/node.Version=$(VERSION)"
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+DATA ?= data
+
+.PHONY: up build test test-setup test-go test-clients lint fuzz bench help
+.DEFAULT_GOAL := help
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+up: build ## Build, and run a whole node with a demo site (DATA=folder, default ./data)
+	@exec bin/selvage up --data $(DATA) --demo
+
+build: ## Build bin/selvage, one static file
+	@for i in 1 2 3 4; do go mod download && break || sleep $$((i * 2)); done
+	@go build $(GOFLAGS_BUILD) -o bin/selvage ./cmd/selvage
+
+test: test-setup lint test-go test-clients ## Install what the tests need and run them all
+
+test-setup: ## Install what the tests need (Debian packages, JavaScript clients)
+	@hack/setup-tests
+
+test-go: build ## The module's own tests, with the race detector
+	CGO_ENABLED=1 go test -race -timeout 20m ./...
+
+test-clients: build ## Real clients and servers of other people against the real program
+	CGO_ENABLED=1 go build -race -o bin/selvage-race ./cmd/selvage
+	SELVAGE_BIN=$(CURDIR)/bin/selvage SELVAGE_RACE_BIN=$(CURDIR)/bin/selvage-race go -C clients test -timeout 20m ./...
+
+lint: ## gofmt, go vet and staticcheck
+	@files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "not gofmt-ed:"; echo "$$files"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+bench: build ## Measure against peers; results go to bench/results
+	bench/run

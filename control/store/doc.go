@@ -1,2 +1,0 @@
-// Package store is being built.
-package store

@@ -1,0 +1,160 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"html"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"selvage/foundation/fault"
+)
+
+// fail replaces the response by an error page for err.
+func (cv *conversation) fail(err error) {
+	ex := &cv.ex
+	if cv.r.Context().Err() != nil {
+		// Nobody reads it. The log should not show an origin's failure for a client that left.
+		ex.Response.Close()
+		ex.Response = Response{Status: statusGone}
+		ex.Note.Reason = "client_gone"
+		return
+	}
+	f := failureOf(err)
+	if f.Status == http.StatusInternalServerError {
+		cv.s.log.Error("request failed", "ray", ex.ID, "host", ex.Request.Host, "error", err)
+	}
+	ex.Note.Reason = f.Reason
+	RespondFailure(ex, f, cv.s.pop)
+}
+
+// failureOf finds or makes the Failure for an error.
+func failureOf(err error) *Failure {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	var fl *fault.Error
+	switch {
+	case errors.As(err, &fl) && fl.Kind == fault.TooMuch:
+		return &Failure{Status: http.StatusRequestEntityTooLarge, Reason: "body_too_large", Detail: fl.Message, Cause: err}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Failure{Status: http.StatusGatewayTimeout, Reason: "timeout", Detail: "The request took too long.", Cause: err}
+	}
+	return &Failure{Status: http.StatusInternalServerError, Reason: "internal", Detail: "Something broke here, not at the site. The Ray ID leads the operator to the cause.", Cause: err}
+}
+
+// RespondFailure gives ex an error page: HTML for browsers, JSON where the client prefers it, text
+// for everything else. Nothing of the request stands in it unescaped.
+func RespondFailure(ex *Exchange, f *Failure, pop string) {
+	ray := ex.ID + "-" + pop
+	h := NewHeader("Cache-Control", "private, no-store", "X-Content-Type-Options", "nosniff")
+	if f.Status == http.StatusMethodNotAllowed {
+		h.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	var body []byte
+	switch preferred(ex.Request.Header.Joined("Accept")) {
+	case "html":
+		h.Add("Content-Type", "text/html; charset=utf-8")
+		h.Add("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		body = pageHTML(ex, f, ray)
+	case "json":
+		h.Add("Content-Type", "application/json")
+		body = pageJSON(ex, f, ray)
+	default:
+		h.Add("Content-Type", "text/plain; charset=utf-8")
+		body = []byte("error " + number(f) + ": " + titleOf(f.Status) + " (" + f.Reason + ")\n" + f.Detail + "\nray " + ray + "\n")
+	}
+	ex.Respond(f.Status, h, body)
+}
+
+// preferred picks a form from an Accept field: what it names first of HTML and JSON.
+func preferred(accept string) string {
+	page := strings.Index(accept, "text/html")
+	data := strings.Index(accept, "application/json")
+	if data < 0 {
+		data = strings.Index(accept, "application/problem+json")
+	}
+	switch {
+	case page >= 0 && (data < 0 || page < data):
+		return "html"
+	case data >= 0:
+		return "json"
+	}
+	return "text"
+}
+
+// number is the status, or Cloudflare's four-digit code where there is one.
+func number(f *Failure) string {
+	if f.Code != 0 {
+		return strconv.Itoa(f.Code)
+	}
+	return strconv.Itoa(f.Status)
+}
+
+// titleOf names a status. 520 to 530 are what Cloudflare made of them.
+func titleOf(status int) string {
+	if t, ok := titles[status]; ok {
+		return t
+	}
+	if t := http.StatusText(status); t != "" {
+		return t
+	}
+	return "Error"
+}
+
+var titles = map[int]string{
+	520: "Web server returned an unknown response",
+	521: "Web server is down",
+	522: "Connection timed out",
+	523: "Origin is unreachable",
+	524: "A timeout occurred",
+	525: "SSL handshake failed",
+	526: "Invalid SSL certificate",
+	530: "Origin DNS error",
+}
+
+// pageJSON has the members of RFC 9457 and ours beside them.
+func pageJSON(ex *Exchange, f *Failure, ray string) []byte {
+	body, err := json.Marshal(struct {
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+		Reason string `json:"reason"`
+		Code   int    `json:"code,omitempty"`
+		Host   string `json:"host,omitempty"`
+		Ray    string `json:"ray_id"`
+	}{titleOf(f.Status), f.Status, f.Detail, f.Reason, f.Code, ex.Request.Host, ray})
+	if err != nil {
+		return []byte("{}")
+	}
+	return append(body, '\n')
+}
+
+const pageStyle = `:root{color-scheme:light dark;--fg:#1b1d22;--bg:#fff;--dim:#667;--line:#dde;--ok:#2a7d4f;--bad:#b3261e}
+@media(prefers-color-scheme:dark){:root{--fg:#e8e8ec;--bg:#16171b;--dim:#99a;--line:#334;--ok:#6fcf97;--bad:#ff8a80}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:44rem;margin:12vh auto;padding:0 1.5rem}
+h1{font-size:1.6rem;margin:0 0 .2em}h1 small{color:var(--dim);font-weight:400}
+ol{display:flex;list-style:none;padding:1em 0;margin:1.5em 0;border:solid var(--line);border-width:1px 0}
+li{flex:1;text-align:center}b{display:block}.ok{color:var(--ok)}.bad{color:var(--bad)}
+footer{color:var(--dim);font-size:.85rem}code{overflow-wrap:anywhere}`
+
+// pageHTML is one small page that needs nothing else.
+func pageHTML(ex *Exchange, f *Failure, ray string) []byte {
+	host := html.EscapeString(ex.Request.Host)
+	if host == "" {
+		host = "this site"
+	}
+	title := html.EscapeString(titleOf(f.Status))
+	var b strings.Builder
+	b.WriteString("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><meta name=robots content=noindex><title>" +
+		number(f) + ": " + title + "</title><style>" + pageStyle + "</style><h1>" + title + " <small>error " + number(f) + "</small></h1>")
+	if f.Status >= 520 {
+		b.WriteString("<ol><li>You<b class=ok>working</b><li>Selvage<b class=ok>working</b><li><code>" + host + "</code><b class=bad>error</b></ol>")
+	}
+	b.WriteString("<p>" + html.EscapeString(f.Detail) + "</p><footer>Ray ID <code>" + html.EscapeString(ray) + "</code> · " +
+		html.EscapeString(f.Reason) + " · " + host + "</footer></html>\n")
+	return []byte(b.String())
+}

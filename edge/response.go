@@ -1,0 +1,325 @@
+package edge
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const copySize = 32 << 10
+
+// counter counts the body bytes that went to the client.
+type counter struct{ n int64 }
+
+// send gives ex.Response to the client. An error means that the response is not whole.
+func (cv *conversation) send() error {
+	res := &cv.ex.Response
+	if res.Tunnel != nil {
+		return cv.tunnel()
+	}
+	defer res.Close()
+	cv.writeHead()
+	if res.Body == nil || cv.r.Method == http.MethodHead || !mayHaveBody(res.Status) {
+		return nil
+	}
+	if err := cv.copyBody(); err != nil {
+		return err
+	}
+	if res.Trailer != nil {
+		h := res.Trailer()
+		for _, f := range h.Fields() {
+			if !hopByHop(f.Name) {
+				cv.w.Header().Add(http.TrailerPrefix+f.Name, f.Value)
+			}
+		}
+	}
+	return nil
+}
+
+func mayHaveBody(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// writeHead sends status line and header fields, or hands them to net/http to send with the body.
+func (cv *conversation) writeHead() {
+	cv.mu.Lock()
+	cv.final = true
+	cv.mu.Unlock()
+	res := &cv.ex.Response
+	out := cv.w.Header()
+	// Without these two net/http would guess a type from the body. Date it rightly adds.
+	out["Content-Type"] = nil
+	putHeader(out, &res.Header)
+	out["Server"] = serverName
+	out["CF-Ray"] = []string{cv.ex.ID + "-" + cv.s.pop}
+	if res.Length >= 0 && (res.Length > 0 || res.Status != http.StatusNotModified && cv.r.Method != http.MethodHead) && res.Status != http.StatusNoContent {
+		out["Content-Length"] = []string{strconv.FormatInt(res.Length, 10)}
+	}
+	if cv.s.draining.Load() {
+		out["Connection"] = closing
+	}
+	if cv.r.ProtoMajor == 1 {
+		cv.allowWrite()
+	}
+	cv.w.WriteHeader(res.Status)
+}
+
+var (
+	serverName = []string{"selvage"}
+	closing    = []string{"close"}
+)
+
+// putHeader copies fields into net/http's map. Names that begin in lower case are put into the
+// usual form, so that net/http recognises the ones it treats specially.
+func putHeader(out http.Header, h *Header) {
+	fields := h.Fields()
+	values := make([]string, len(fields)) // one allocation for all the one-value slices
+	for i, f := range fields {
+		if hopByHop(f.Name) {
+			continue
+		}
+		name := f.Name
+		if name != "" && name[0] >= 'a' && name[0] <= 'z' {
+			name = http.CanonicalHeaderKey(name)
+		}
+		if old := out[name]; old != nil {
+			out[name] = append(old, f.Value)
+			continue
+		}
+		values[i] = f.Value
+		out[name] = values[i : i+1 : i+1]
+	}
+}
+
+// allowWrite gives an HTTP/1 client time for the next write. net/http takes the deadline away at
+// the end of the request.
+func (cv *conversation) allowWrite() {
+	cv.control.SetWriteDeadline(time.Now().Add(cv.s.limits.WriteIdle))
+}
+
+// copyBody streams the body to the client. A body of unknown length is flushed as it comes: it may
+// be a stream of events.
+func (cv *conversation) copyBody() error {
+	res := &cv.ex.Response
+	switch b := res.Body.(type) {
+	case *memoryBody:
+		return cv.copyMemory(b)
+	case fileBacked:
+		if cv.r.ProtoMajor == 1 && cv.ex.TLS == nil && res.Length > copySize {
+			return cv.sendFile(b.File(), res.Length)
+		}
+	}
+	if cv.buf == nil {
+		cv.buf = make([]byte, copySize)
+	}
+	for {
+		n, err := res.Body.Read(cv.buf)
+		if n > 0 {
+			if werr := cv.write(cv.buf[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err == io.EOF {
+			return cv.whole()
+		}
+		if err != nil {
+			return &originBroke{err}
+		}
+		if n > 0 && res.Length < 0 {
+			if err := cv.flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// fileBacked is a body that a plain connection can send without copying it through this process.
+// The file stands at the first byte to send.
+type fileBacked interface{ File() *os.File }
+
+func (cv *conversation) copyMemory(b *memoryBody) error {
+	for b.Len() > 0 {
+		if err := cv.write(b.next(copySize)); err != nil {
+			return err
+		}
+	}
+	return cv.whole()
+}
+
+// sendFile lets the kernel copy, in pieces small enough for a slow reader to take in time.
+func (cv *conversation) sendFile(f *os.File, length int64) error {
+	const piece = 256 << 10
+	to, ok := cv.w.(io.ReaderFrom)
+	if !ok {
+		return errors.New("response writer cannot send files")
+	}
+	for sent := int64(0); sent < length; {
+		cv.allowWrite()
+		n, err := to.ReadFrom(&io.LimitedReader{R: f, N: min(piece, length-sent)})
+		sent += n
+		cv.out.n += n
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return &originBroke{io.ErrUnexpectedEOF}
+		}
+	}
+	return nil
+}
+
+// whole reports a body that ended before its length was reached.
+func (cv *conversation) whole() error {
+	if want := cv.ex.Response.Length; want >= 0 && cv.out.n < want {
+		return &originBroke{io.ErrUnexpectedEOF}
+	}
+	return nil
+}
+
+// originBroke is a response body that broke off, as opposed to a client that went away.
+type originBroke struct{ cause error }
+
+// Error returns the cause.
+func (e *originBroke) Error() string { return "response body broke off: " + e.cause.Error() }
+
+// Unwrap returns the cause.
+func (e *originBroke) Unwrap() error { return e.cause }
+
+func (cv *conversation) write(p []byte) error {
+	cv.guard()
+	n, err := cv.w.Write(p)
+	cv.dog.Disarm()
+	cv.out.n += int64(n)
+	return err
+}
+
+func (cv *conversation) flush() error {
+	cv.guard()
+	err := cv.control.Flush()
+	cv.dog.Disarm()
+	return err
+}
+
+// guard bounds the next write. HTTP/1 has the socket's deadline; an HTTP/2 stream waits for its
+// window, and a deadline on the stream would also end one that has nothing to send.
+func (cv *conversation) guard() {
+	if cv.r.ProtoMajor == 1 {
+		cv.allowWrite()
+		return
+	}
+	cv.dog.Arm(cv.s.limits.WriteIdle)
+}
+
+// tunnel sends the 101 head and then copies both ways until either side ends.
+func (cv *conversation) tunnel() error {
+	res := &cv.ex.Response
+	cv.mu.Lock()
+	cv.final = true
+	cv.mu.Unlock()
+	client, rw, err := cv.control.Hijack()
+	if err != nil {
+		res.Close()
+		return err
+	}
+	head := strings.Builder{}
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + cv.ex.Request.Upgrade + "\r\n")
+	res.Header.Set("Server", "selvage")
+	res.Header.Set("CF-Ray", cv.ex.ID+"-"+cv.s.pop)
+	for _, f := range res.Header.Fields() {
+		if !hopByHop(f.Name) && !strings.ContainsAny(f.Name+f.Value, "\r\n") {
+			head.WriteString(f.Name + ": " + f.Value + "\r\n")
+		}
+	}
+	head.WriteString("\r\n")
+	client.SetDeadline(time.Now().Add(cv.s.limits.WriteIdle))
+	t := &tunnel{client: client, origin: res.Tunnel}
+	res.Tunnel = nil
+	cv.s.addTunnel(t)
+	defer cv.s.dropTunnel(t)
+	if _, err := io.WriteString(client, head.String()); err != nil {
+		t.Close()
+		return nil
+	}
+	client.SetDeadline(time.Time{})
+	// What the client sent right behind the request waits in the reader; it goes first.
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	cv.out.n = t.run(early, cv.s.limits.TunnelIdle)
+	return nil
+}
+
+// tunnel is a connection that speaks another protocol now.
+type tunnel struct {
+	client net.Conn
+	origin io.ReadWriteCloser
+	once   sync.Once
+}
+
+// Close ends both sides.
+func (t *tunnel) Close() {
+	t.once.Do(func() {
+		t.client.Close()
+		t.origin.Close()
+	})
+}
+
+// run copies until one side ends or both are silent for idle; it returns the bytes sent to the
+// client.
+func (t *tunnel) run(early []byte, idle time.Duration) int64 {
+	quiet := &watchdog{bite: t.Close}
+	quiet.Arm(idle)
+	defer quiet.Stop()
+	defer t.Close()
+	var up sync.WaitGroup
+	up.Go(func() {
+		defer t.Close()
+		if _, err := t.origin.Write(early); err == nil {
+			pump(t.origin, t.client, quiet, idle)
+		}
+	})
+	n := pump(t.client, t.origin, quiet, idle)
+	t.Close()
+	up.Wait()
+	return n
+}
+
+// pump copies and pushes the watchdog's deadline forward with every piece.
+func pump(to io.Writer, from io.Reader, quiet *watchdog, idle time.Duration) (total int64) {
+	buf := buffers.Get().(*[copySize]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := from.Read(buf[:])
+		if n > 0 {
+			quiet.Arm(idle)
+			m, werr := to.Write(buf[:n])
+			total += int64(m)
+			if werr != nil {
+				return total
+			}
+		}
+		if err != nil {
+			return total
+		}
+	}
+}
+
+var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
+
+func (s *Server) addTunnel(t *tunnel) {
+	s.mu.Lock()
+	s.tunnels[t] = struct{}{}
+	s.tunnelled.Add(1)
+	s.mu.Unlock()
+}
+
+func (s *Server) dropTunnel(t *tunnel) {
+	s.mu.Lock()
+	delete(s.tunnels, t)
+	s.mu.Unlock()
+	s.tunnelled.Done()
+}

@@ -1,2 +1,0 @@
-// Package filter is being built.
-package filter

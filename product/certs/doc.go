@@ -1,2 +1,0 @@
-// Package certs is being built.
-package certs

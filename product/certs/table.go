@@ -1,0 +1,292 @@
+package certs
+
+import (
+	"crypto/tls"
+	"slices"
+	"strings"
+
+	"selvage/spec"
+)
+
+// source says where a certificate comes from; a smaller one is preferred.
+type source uint8
+
+const (
+	custom source = iota
+	acmeServer
+	localLeaf
+	sources
+)
+
+var sourceNames = [sources]string{"custom", "acme", "local"}
+
+// table is what the hot path reads: immutable, replaced as a whole.
+type table struct {
+	zones   map[string]*zoneTable // by zone name
+	revoked map[string]struct{}   // serials of revoked origin certificates
+}
+
+// zoneTable is one compiled zone. Immutable but for the slots' key pairs.
+type zoneTable struct {
+	config *spec.ZoneConfig
+	stored []*slot            // every certificate of the zone, best first
+	exact  map[string][]*slot // by host, best first
+	wild   map[string][]*slot // by the name below the "*.", best first
+	apex   *slot              // of the local CA: the zone's name and one level below
+	deep   map[string]*slot   // of the local CA: by host two levels below, or by "*." and its parent
+	policy policy
+}
+
+// compile builds the table of next and takes over from prev what did not change.
+func compile(next *spec.Snapshot, prev *table) *table {
+	t := &table{zones: make(map[string]*zoneTable, len(next.Zones)), revoked: revokedSerials(next)}
+	for _, config := range next.Zones {
+		name := config.Zone.Name
+		if other := t.zones[name]; other != nil && !before(config.Zone, other.config.Zone) {
+			continue
+		}
+		z := prev.zones[name]
+		if z == nil || z.config != config {
+			z = compileZone(config, z)
+		}
+		t.zones[name] = z
+	}
+	return t
+}
+
+// before tells which of two zones of the same name is served: the active one, else the older.
+func before(a, b *spec.Zone) bool {
+	if active := a.Status == "active"; active != (b.Status == "active") {
+		return active
+	}
+	if !a.CreatedOn.Equal(b.CreatedOn) {
+		return a.CreatedOn.Before(b.CreatedOn)
+	}
+	return a.ID < b.ID
+}
+
+func revokedSerials(s *spec.Snapshot) map[string]struct{} {
+	var revoked map[string]struct{}
+	for _, o := range s.Origins {
+		if o.RevokedAt.IsZero() {
+			continue
+		}
+		if revoked == nil {
+			revoked = map[string]struct{}{}
+		}
+		revoked[o.Serial] = struct{}{}
+	}
+	return revoked
+}
+
+// compileZone compiles one zone. Key pairs that old has ready stay ready, as far as old belongs to
+// the same zone.
+func compileZone(config *spec.ZoneConfig, old *zoneTable) *zoneTable {
+	if old == nil || old.config.Zone.ID != config.Zone.ID {
+		old = &zoneTable{}
+	}
+	z := &zoneTable{config: config, apex: old.apex, policy: policyOf(config.Settings)}
+	if z.apex == nil {
+		z.apex = &slot{source: localLeaf, hosts: []string{config.Zone.Name, "*." + config.Zone.Name}}
+	}
+	for _, cert := range config.Certificates {
+		i := slices.IndexFunc(old.stored, func(s *slot) bool { return s.stored == cert })
+		if i >= 0 {
+			z.stored = append(z.stored, old.stored[i])
+			continue
+		}
+		z.stored = append(z.stored, newSlot(cert))
+	}
+	slices.SortStableFunc(z.stored, compareSlots)
+	for _, s := range z.stored {
+		for _, host := range s.hosts {
+			z.add(host, s)
+		}
+	}
+	z.deep = compileDeep(config, old.deep)
+	return z
+}
+
+// add files a certificate under one of its names.
+func (z *zoneTable) add(host string, s *slot) {
+	host = strings.ToLower(host)
+	if !spec.InZone(strings.TrimPrefix(host, "*."), z.config.Zone.Name) {
+		return
+	}
+	if parent, is := strings.CutPrefix(host, "*."); is {
+		if z.wild == nil {
+			z.wild = map[string][]*slot{}
+		}
+		z.wild[parent] = append(z.wild[parent], s)
+		return
+	}
+	if z.exact == nil {
+		z.exact = map[string][]*slot{}
+	}
+	z.exact[host] = append(z.exact[host], s)
+}
+
+// compileDeep lists the proxied hosts that "*.zone" does not cover: the local CA issues for no
+// others, so a stranger's SNI cannot make it work.
+func compileDeep(config *spec.ZoneConfig, old map[string]*slot) map[string]*slot {
+	var deep map[string]*slot
+	for _, r := range config.Records {
+		if !r.Proxied || !r.Proxiable() || deep[r.Name] != nil || oneBelow(r.Name, config.Zone.Name) {
+			continue
+		}
+		if deep == nil {
+			deep = map[string]*slot{}
+		}
+		s := old[r.Name]
+		if s == nil {
+			s = &slot{source: localLeaf, hosts: []string{r.Name}}
+		}
+		deep[r.Name] = s
+	}
+	return deep
+}
+
+// oneBelow tells whether "*.zone" or zone itself covers name.
+func oneBelow(name, zone string) bool {
+	rest, below := strings.CutSuffix(name, "."+zone)
+	return name == zone || below && !strings.Contains(rest, ".")
+}
+
+// compareSlots orders certificates that cover the same name: uploads before ACME, higher priority
+// first, ECDSA before RSA, then the one that lives longest.
+func compareSlots(a, b *slot) int {
+	if a.source != b.source {
+		return int(a.source) - int(b.source)
+	}
+	if a.stored.Priority != b.stored.Priority {
+		return b.stored.Priority - a.stored.Priority
+	}
+	if a.rsa != b.rsa {
+		if b.rsa {
+			return -1
+		}
+		return 1
+	}
+	return b.stored.ExpiresOn.Compare(a.stored.ExpiresOn)
+}
+
+// zone returns the zone with the longest name that host is in, or nil. A zone below another one,
+// perhaps of another account, is never served with its parent's certificates.
+func (t *table) zone(host string) *zoneTable {
+	for {
+		if z := t.zones[host]; z != nil {
+			return z
+		}
+		i := strings.IndexByte(host, '.')
+		if i < 0 {
+			return nil
+		}
+		host = host[i+1:]
+	}
+}
+
+// pick chooses for a host of z: exact names before wildcards, and what is stored before the local
+// CA. Expired and unreadable certificates are passed over.
+func (c *Certs) pick(z *zoneTable, host string, hello *tls.ClientHelloInfo) *tls.Certificate {
+	now := c.clock.Now().Unix()
+	if cert := c.best(z.exact[host], hello, now); cert != nil {
+		return cert
+	}
+	var parent string
+	if i := strings.IndexByte(host, '.'); i > 0 {
+		parent = host[i+1:]
+	}
+	if cert := c.best(z.wild[parent], hello, now); cert != nil {
+		return cert
+	}
+	s := z.localSlot(host, parent)
+	if s == nil {
+		return nil
+	}
+	cert, err := c.ring.get(s, now)
+	if err != nil {
+		c.observe.Logger().Error("local ca cannot issue", "zone", z.config.Zone.Name, "error", err)
+		return nil
+	}
+	c.metrics.chosen[localLeaf].Inc()
+	return cert
+}
+
+// best returns the first of slots that works for the client, else the first that works at all:
+// the client then says itself what it lacks.
+func (c *Certs) best(slots []*slot, hello *tls.ClientHelloInfo, now int64) *tls.Certificate {
+	var fallback *tls.Certificate
+	var from source
+	for _, s := range slots {
+		if now >= s.until {
+			continue
+		}
+		cert, err := c.ring.get(s, now)
+		if err != nil {
+			c.metrics.unreadable.Inc()
+			continue
+		}
+		if len(slots) == 1 || hello.SupportsCertificate(cert) == nil {
+			c.metrics.chosen[s.source].Inc()
+			return cert
+		}
+		if fallback == nil {
+			fallback, from = cert, s.source
+		}
+	}
+	if fallback != nil {
+		c.metrics.chosen[from].Inc()
+	}
+	return fallback
+}
+
+// localSlot returns what the local CA may issue for host, or nil.
+func (z *zoneTable) localSlot(host, parent string) *slot {
+	if name := z.config.Zone.Name; host == name || parent == name {
+		return z.apex
+	}
+	if s := z.deep[host]; s != nil {
+		return s
+	}
+	// DNS wildcards cover any depth (RFC 4592), a certificate's only one level: for names deeper
+	// below one nothing is issued, or a stranger could make work with every name he thinks of.
+	if len(z.deep) > 0 && parent != "" {
+		return z.deep["*."+parent]
+	}
+	return nil
+}
+
+// serverName returns SNI in the form of the table's keys. Anything that is no host name, addresses
+// and wildcards among them, is refused.
+func serverName(sni string) (string, bool) {
+	if sni == "" || len(sni) > 253 {
+		return "", false
+	}
+	upper, label := false, 0
+	for i := range len(sni) {
+		ch := sni[i]
+		switch {
+		case ch == '.':
+			if label == 0 {
+				return "", false
+			}
+			label = -1
+		case ch >= 'A' && ch <= 'Z':
+			upper = true
+		case ch >= 'a' && ch <= 'z', ch >= '0' && ch <= '9', ch == '-', ch == '_':
+		default:
+			return "", false
+		}
+		label++
+		if label > 63 {
+			return "", false
+		}
+	}
+	if label == 0 {
+		return "", false
+	}
+	if upper {
+		sni = strings.ToLower(sni)
+	}
+	return sni, true
+}
