@@ -13,7 +13,7 @@ const (
 	MaxLength  = 4096 // characters
 	MaxDepth   = 64   // parentheses, negations and calls within each other
 	MaxRegexes = 64   // regular expressions in one expression
-	MaxProgram = 5000 // instructions of all of its regular expressions, compiled: the bound on their cost
+	MaxRepeats = 1000 // instructions that repeats such as a{1,100} add to its regular expressions: with the length this bounds their cost
 	MaxStars   = 8    // "*" in one wildcard pattern
 )
 

@@ -17,7 +17,7 @@ type parser struct {
 	forValue  bool // a value expression: functions for rewrites may be used
 	depth     int
 	regexes   int
-	program   int
+	repeats   int
 	replacing bool // regex_replace or wildcard_replace was used
 }
 
@@ -385,8 +385,9 @@ func (p *parser) regex(from int, pattern string) (*regexp.Regexp, error) {
 	if err != nil {
 		return nil, p.fail(from, "not a valid regular expression: %v", err)
 	}
-	if p.program += len(program.Inst); p.program > MaxProgram {
-		return nil, p.fail(from, "the regular expressions come to %d instructions, the limit is %d; repeat less", p.program, MaxProgram)
+	// What is written out costs an instruction or two a character; more than that are repeats.
+	if p.repeats += max(0, len(program.Inst)-2*len(pattern)); p.repeats > MaxRepeats {
+		return nil, p.fail(from, "repeats such as a{1,100} make the regular expressions %d instructions longer, the limit is %d; repeat less", p.repeats, MaxRepeats)
 	}
 	if rawMarks(pattern) > 255 {
 		return nil, p.fail(from, `a quote in a regular expression may be followed by at most 254 "#"`)
