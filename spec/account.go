@@ -20,6 +20,8 @@ type Account struct {
 	Name      string    `json:"name"`
 	Type      string    `json:"type"` // standard
 	CreatedOn time.Time `json:"created_on"`
+
+	AbuseContactEmail string `json:"abuse_contact_email,omitempty"`
 }
 
 // Key returns the account's key.
@@ -39,6 +41,13 @@ type User struct {
 	Email     string    `json:"email"`
 	Accounts  []string  `json:"accounts"` // IDs of the accounts the user is a member of
 	CreatedOn time.Time `json:"created_on"`
+
+	FirstName  string    `json:"first_name,omitempty"`
+	LastName   string    `json:"last_name,omitempty"`
+	Telephone  string    `json:"telephone,omitempty"`
+	Country    string    `json:"country,omitempty"`
+	Zipcode    string    `json:"zipcode,omitempty"`
+	ModifiedOn time.Time `json:"modified_on,omitzero"`
 }
 
 // Key returns the user's key.

@@ -1,2 +1,0 @@
-// Package api is being built.
-package api
