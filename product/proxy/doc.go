@@ -1,2 +1,0 @@
-// Package proxy is being built.
-package proxy
