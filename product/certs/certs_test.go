@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"iter"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -205,4 +207,29 @@ func TestRoutesAreUnique(t *testing.T) {
 		t.Error("no routes")
 	}
 	_ = slices.Sorted(maps.Keys(seen))
+}
+
+// match tells whether path fits a route's pattern, and returns what stands in the place of names.
+func match(pattern, path string) (map[string]string, bool) {
+	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")
+	if len(want) != len(got) {
+		return nil, false
+	}
+	params := map[string]string{}
+	for i := range want {
+		if strings.HasPrefix(want[i], "{") {
+			params[strings.Trim(want[i], "{}")] = got[i]
+		} else if want[i] != got[i] {
+			return nil, false
+		}
+	}
+	return params, true
+}
+
+func parseQuery(s string) url.Values {
+	q, err := url.ParseQuery(s)
+	if err != nil {
+		panic(err)
+	}
+	return q
 }
