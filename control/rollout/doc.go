@@ -1,2 +1,0 @@
-// Package rollout is being built.
-package rollout
