@@ -19,7 +19,8 @@ var pipeline = []struct {
 	{"cache", edge.Skip},   // answers from memory or disk, or remembers what the origin says
 }
 
-// buildPipeline chains the phases of products in the order above, ending at origin.
+// buildPipeline chains the phases of products in the order above, ending at origin. Around all of
+// them stands compression, which belongs to no product: phases see responses as origins send them.
 func buildPipeline(log *slog.Logger, products []product.Product, origin edge.Handler) (edge.Handler, error) {
 	phases := map[string]edge.Phase{}
 	for _, p := range products {
@@ -39,5 +40,5 @@ func buildPipeline(log *slog.Logger, products []product.Product, origin edge.Han
 	for name := range phases {
 		return nil, fmt.Errorf("product %q takes part in requests but has no place in node/pipeline.go", name)
 	}
-	return edge.Chain(log, steps, origin), nil
+	return edge.Compress(edge.Chain(log, steps, origin)), nil
 }
