@@ -46,7 +46,7 @@ func (s *Snapshot) With(version uint64, changes []Change) *Snapshot {
 	if next.Origins == nil {
 		next.Origins = map[string]*OriginCertificate{}
 	}
-	e := &edit{next: next, records: map[string]*recordEdit{}}
+	e := &edit{next: next, records: map[string]map[string]*Record{}}
 	for _, c := range changes {
 		if def := kinds[c.Key.Kind]; def.apply != nil {
 			def.apply(e, c.Key, c.Noun)
@@ -89,16 +89,12 @@ func (z *ZoneConfig) Ruleset(phase string) *Ruleset {
 	return nil
 }
 
-// edit is one With in the making: zones are copied when first touched, record lists are edited
-// through a map so that a batch of thousands costs one sort.
+// edit is one With in the making: zones are copied when first touched, changed records are gathered
+// so that one costs a copy of the zone's list, and a batch of thousands one sort of the batch.
 type edit struct {
 	next    *Snapshot
 	touched map[string]bool
-	records map[string]*recordEdit
-}
-
-type recordEdit struct {
-	byID map[string]*Record
+	records map[string]map[string]*Record // by zone ID and record ID; nil for a deleted record
 }
 
 // zone returns this edit's own copy of a zone, or nil if there is none.
@@ -125,13 +121,33 @@ func (e *edit) keep(id string, z *ZoneConfig) {
 }
 
 func (e *edit) finish() {
-	for zoneID, r := range e.records {
-		z := e.next.Zones[zoneID]
-		if z == nil {
+	for zoneID, changed := range e.records {
+		if z := e.next.Zones[zoneID]; z != nil {
+			z.Records = mergeRecords(z.Records, changed)
+		}
+	}
+}
+
+// mergeRecords returns a new list: old, which is sorted, with changed.
+func mergeRecords(old []*Record, changed map[string]*Record) []*Record {
+	put := make([]*Record, 0, len(changed))
+	for _, r := range changed {
+		if r != nil {
+			put = append(put, r)
+		}
+	}
+	slices.SortFunc(put, compareRecords)
+	merged := make([]*Record, 0, len(old)+len(put))
+	for _, r := range old {
+		if _, gone := changed[r.ID]; gone {
 			continue
 		}
-		z.Records = slices.SortedFunc(maps.Values(r.byID), compareRecords)
+		for len(put) > 0 && compareRecords(put[0], r) < 0 {
+			merged, put = append(merged, put[0]), put[1:]
+		}
+		merged = append(merged, r)
 	}
+	return append(merged, put...)
 }
 
 func compareRecords(a, b *Record) int {
@@ -183,19 +199,12 @@ func applyRecord(e *edit, key Key, next Noun) {
 	if z == nil {
 		return
 	}
-	r := e.records[key.Scope]
-	if r == nil {
-		r = &recordEdit{byID: make(map[string]*Record, len(z.Records)+1)}
-		for _, old := range z.Records {
-			r.byID[old.ID] = old
-		}
-		e.records[key.Scope] = r
+	changed := e.records[key.Scope]
+	if changed == nil {
+		changed = map[string]*Record{}
+		e.records[key.Scope] = changed
 	}
-	if next == nil {
-		delete(r.byID, key.ID)
-		return
-	}
-	r.byID[key.ID] = next.(*Record)
+	changed[key.ID], _ = next.(*Record)
 }
 
 func applyRuleset(e *edit, key Key, next Noun) {

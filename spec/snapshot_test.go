@@ -1,0 +1,99 @@
+package spec_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"selvage/spec"
+)
+
+func zoneChange(id string) spec.Change {
+	z := &spec.Zone{ID: id, Name: id + ".test"}
+	return spec.Change{Key: z.Key(), Noun: z}
+}
+
+func recordChange(zone, id, name string) spec.Change {
+	r := &spec.Record{ID: id, ZoneID: zone, Name: name, Type: "A"}
+	return spec.Change{Key: r.Key(), Noun: r}
+}
+
+func gone(c spec.Change) spec.Change { return spec.Change{Key: c.Key} }
+
+func recordsOf(s *spec.Snapshot, zone string) string {
+	var list []string
+	for _, r := range s.Zones[zone].Records {
+		list = append(list, r.Name+"="+r.ID)
+	}
+	return strings.Join(list, " ")
+}
+
+func TestWithSharesWhatDidNotChange(t *testing.T) {
+	one := spec.NewSnapshot().With(1, []spec.Change{zoneChange("a"), zoneChange("b"), recordChange("a", "1", "x"), recordChange("b", "2", "y")})
+	two := one.With(2, []spec.Change{recordChange("a", "3", "w")})
+	if two.Zones["b"] != one.Zones["b"] {
+		t.Error("an unchanged zone was copied")
+	}
+	if got := recordsOf(one, "a"); got != "x=1" || one.Zones["a"].Version != 1 {
+		t.Errorf("the old snapshot changed: %s, version %d", got, one.Zones["a"].Version)
+	}
+	if got := recordsOf(two, "a"); got != "w=3 x=1" || two.Zones["a"].Version != 2 {
+		t.Errorf("records = %s, version %d", got, two.Zones["a"].Version)
+	}
+}
+
+func TestWithDeletesAndRecreatesAZone(t *testing.T) {
+	one := spec.NewSnapshot().With(1, []spec.Change{zoneChange("a"), recordChange("a", "1", "x")})
+	if two := one.With(2, []spec.Change{gone(zoneChange("a")), recordChange("a", "2", "y")}); two.Zones["a"] != nil {
+		t.Error("a deleted zone came back with a record")
+	}
+	three := one.With(3, []spec.Change{recordChange("a", "2", "y"), gone(zoneChange("a")), zoneChange("a"), recordChange("a", "3", "z")})
+	if got := recordsOf(three, "a"); got != "z=3" {
+		t.Errorf("records = %s", got)
+	}
+}
+
+// However records are changed, the list is that of a plain model, sorted.
+func TestRecordListsAgreeWithAModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	s := spec.NewSnapshot().With(1, []spec.Change{zoneChange("a")})
+	model := map[string]string{}
+	for version := range uint64(300) {
+		var changes []spec.Change
+		for range rng.IntN(20) {
+			id := fmt.Sprint(rng.IntN(60))
+			c := recordChange("a", id, fmt.Sprint("name", rng.IntN(9)))
+			model[id] = c.Noun.(*spec.Record).Name
+			if rng.IntN(3) == 0 {
+				c = gone(c)
+				delete(model, id)
+			}
+			changes = append(changes, c)
+		}
+		s = s.With(version+2, changes)
+		var want []string
+		for id, name := range model {
+			want = append(want, name+"="+id)
+		}
+		slices.Sort(want)
+		if got := recordsOf(s, "a"); got != strings.Join(want, " ") {
+			t.Fatalf("version %d: records = %s\nwant %s", version, got, want)
+		}
+	}
+}
+
+func BenchmarkWithOneOf10k(b *testing.B) {
+	changes := []spec.Change{zoneChange("a")}
+	for i := range 10_000 {
+		changes = append(changes, recordChange("a", spec.NewID(), fmt.Sprint("host", i)))
+	}
+	s := spec.NewSnapshot().With(1, changes)
+	one := []spec.Change{recordChange("a", spec.NewID(), "www")}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		s = s.With(s.Version+1, one)
+	}
+}
