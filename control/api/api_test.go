@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"selvage/control/api"
+	"selvage/control/store"
+	"selvage/engine/state"
 	"selvage/foundation/clock"
 	"selvage/foundation/fault"
 	"selvage/foundation/observe"
@@ -30,18 +32,19 @@ const phaseName = "http_request_cache_settings"
 // site is an API over an empty state with an owner.
 type site struct {
 	*api.API
-	t     *testing.T
-	state *memory
+	t     testing.TB
+	state *store.Store
 	owner api.Owner
 	now   time.Time
 	log   *bytes.Buffer
 	held  error
 }
 
-func newSite(t *testing.T, routes ...product.Route) *site {
+func newSite(t testing.TB, routes ...product.Route) *site {
 	t.Helper()
-	s := &site{t: t, state: newMemory(), now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), log: &bytes.Buffer{}}
+	s := &site{t: t, now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), log: &bytes.Buffer{}}
 	c := clock.Fixed(func() time.Time { return s.now })
+	s.state = openStore(t, t.TempDir(), c)
 	var err error
 	if s.owner, err = api.Bootstrap(t.Context(), s.state, c, true); err != nil {
 		t.Fatal(err)
@@ -55,6 +58,20 @@ func newSite(t *testing.T, routes ...product.Route) *site {
 		},
 		Observe: observe.Observer{Log: slog.New(slog.NewTextHandler(s.log, nil)), Metrics: prometheus.NewRegistry(), Events: &observe.Events{}},
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func openStore(t testing.TB, dir string, c clock.Clock) *store.Store {
+	t.Helper()
+	db, err := state.Open(dir, state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	s, err := store.Open(t.Context(), db, store.Options{Clock: c})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +113,7 @@ func (g got) code() int {
 }
 
 // into reads the result into v.
-func (g got) into(t *testing.T, v any) {
+func (g got) into(t testing.TB, v any) {
 	t.Helper()
 	if !g.Success {
 		t.Fatalf("status %d: %s", g.Status, g.Body)
@@ -270,7 +287,7 @@ func TestRoutesAreUniqueAndComplete(t *testing.T) {
 		{{Method: "GET", Path: "/zones/{id}/", Handle: handle}},
 		{{Method: "GET", Path: "/zones/{other}", Summary: "Twice.", Handle: handle}},
 	} {
-		if _, err := api.New(api.Options{State: newMemory(), Routes: routes}); err == nil {
+		if _, err := api.New(api.Options{State: openStore(t, t.TempDir(), clock.Clock{}), Routes: routes}); err == nil {
 			t.Errorf("New with %v succeeded", routes[0])
 		}
 	}
@@ -280,7 +297,7 @@ func FuzzPath(f *testing.F) {
 	for _, p := range []string{"/zones/%zz", "/zones/..", "/user/tokens/%2f/value", "/accounts//tokens", "/zones/%00"} {
 		f.Add(p)
 	}
-	s := newSite(&testing.T{})
+	s := newSite(f)
 	f.Fuzz(func(t *testing.T, path string) {
 		r := httptest.NewRequest("GET", "/client/v4/x", nil)
 		u, err := r.URL.Parse("/client/v4" + path)
@@ -296,3 +313,5 @@ func FuzzPath(f *testing.F) {
 		}
 	})
 }
+
+func fixed(s *site) clock.Clock { return clock.Fixed(func() time.Time { return s.now }) }

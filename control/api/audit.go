@@ -260,16 +260,11 @@ func (a *API) listAuditByCursor(ctx context.Context, c *product.Call) (product.R
 		}
 		limit = n
 	}
-	found := []cursorView{}
-	cursor := c.Query.Get("cursor")
-	reached, more := cursor == "", false
+	q.After = c.Query.Get("cursor")
+	found, more := []cursorView{}, false
 	for e, err := range a.audit(ctx, q) {
 		if err != nil {
 			return product.Reply{}, err
-		}
-		if !reached {
-			reached = e.ID == cursor
-			continue
 		}
 		if !keepByCursor(c, e) {
 			continue
@@ -279,9 +274,6 @@ func (a *API) listAuditByCursor(ctx context.Context, c *product.Call) (product.R
 			break
 		}
 		found = append(found, a.viewCursor(e, c.Account))
-	}
-	if !reached {
-		return product.Reply{}, fault.New(fault.Invalid, "The cursor is not one of this listing; begin again without it.").At("cursor")
 	}
 	info := &product.PageInfo{Count: len(found), PerPage: limit, Cursors: &product.Cursors{}}
 	if more {
