@@ -1,2 +1,265 @@
 // Package node builds a node out of the products, starts it, drains it and hands it over.
+//
+// Run reads as the life of a node: get sockets, build the products, serve the last good snapshot,
+// open the store, serve the API, say that it is ready, and then wait for a reason to end.
 package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"selvage/control/cli"
+	"selvage/foundation/observe"
+)
+
+// Version is the program's version, set when it is linked.
+var Version = "development"
+
+// Launch is how a node is started.
+type Launch struct {
+	Flags    map[string]string // settings given on the command line
+	Environ  []string          // NAME=value lines
+	Takeover bool              // replace the node that runs on the same data directory
+	Reload   <-chan os.Signal  // each signal starts a successor; nil: none come
+	Stdout   io.Writer
+	Stderr   io.Writer
+}
+
+// Node is one running node.
+type Node struct {
+	config  Config
+	started time.Time
+	stdout  io.Writer
+	log     *slog.Logger
+	observe observe.Observer
+	health  *health
+
+	lock    *os.File
+	sockets sockets
+
+	parts      parts
+	state      *lateState
+	control    control
+	door       *door
+	background *background
+	serving    *serving
+
+	life        context.Context // ends when the node has drained
+	end         context.CancelFunc
+	predecessor *predecessor // nil unless this node took over
+	successor   *courier     // set before succeeded is closed
+	succeeded   chan struct{}
+}
+
+// Run runs a node until ctx ends or a successor took it over, drains it, and returns.
+func Run(ctx context.Context, l Launch) error {
+	n, err := newNode(l)
+	if err != nil {
+		return err
+	}
+	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
+	defer n.end()
+	if err := n.start(ctx); err != nil {
+		n.undo(err)
+		return err
+	}
+	n.wait(ctx, l.Reload)
+	return n.drain()
+}
+
+// newNode reads the configuration, takes the data directory and binds the sockets, from the node
+// that runs there if this is a takeover.
+func newNode(l Launch) (*Node, error) {
+	c, err := LoadConfig(l.Flags, l.Environ, nil)
+	if err != nil {
+		return nil, fmt.Errorf("the configuration is not usable:\n%w", err)
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	n := &Node{config: c, started: time.Now(), stdout: l.Stdout, health: &health{}, sockets: sockets{}, succeeded: make(chan struct{})}
+	if l.Takeover {
+		err = n.takeSockets(l)
+	} else {
+		n.lock, err = lock(c.Data)
+	}
+	if err != nil {
+		return nil, err
+	}
+	n.log = newLog(n.config, l.Stderr)
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.observe = observe.Observer{Log: n.log, Metrics: metrics, Events: &observe.Events{}}
+	return n, n.sockets.bind(n.config.addresses())
+}
+
+func (n *Node) takeSockets(l Launch) (err error) {
+	if n.predecessor, err = greet(n.config.Data); err != nil {
+		return err
+	}
+	if n.config, err = LoadConfig(l.Flags, l.Environ, n.predecessor.given); err != nil {
+		n.predecessor.abandon(err)
+		return fmt.Errorf("the configuration is not usable:\n%w", err)
+	}
+	n.sockets, n.lock = n.predecessor.sockets, n.predecessor.lock
+	return nil
+}
+
+func newLog(c Config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	level.UnmarshalText([]byte(c.Log))
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// start brings the node up until it is ready: sites first, then the store and the API.
+func (n *Node) start(ctx context.Context) error {
+	limits := setLimits(n.config)
+	n.state = newLateState()
+	var err error
+	if n.parts, err = buildParts(n); err != nil {
+		return err
+	}
+	n.serveLastGood(ctx)
+	n.door = newDoor()
+	n.background = newBackground(n.log, n.parts.tasks())
+	if n.serving, err = newServing(n); err != nil {
+		return err
+	}
+	if n.predecessor == nil {
+		os.Remove(n.nodeFile())
+		n.serving.start(n)
+		n.openControl()
+	} else if err := n.succeed(); err != nil {
+		return err
+	}
+	n.background.start(n.life)
+	if err := n.announce(); err != nil {
+		return err
+	}
+	n.log.Info("ready", "version", Version, "pid", os.Getpid(), "took", time.Since(n.started).Round(time.Millisecond),
+		"memory_limit", limits.memory, "files", limits.files, "zones", len(n.state.Snapshot().Zones))
+	return nil
+}
+
+// succeed takes the store and the traffic from the predecessor.
+func (n *Node) succeed() error {
+	if err := n.predecessor.awaitRelease(); err != nil {
+		return fmt.Errorf("take over from pid %d: %w", n.predecessor.pid, err)
+	}
+	relay, err := listenUnix(n.config.Data, "unix", relaySocket)
+	if err != nil {
+		return err
+	}
+	n.openControl()
+	n.serving.start(n)
+	n.predecessor.succeed()
+	n.serving.group.Go(func() { n.serveRelay(relay) })
+	return nil
+}
+
+// serveLastGood brings into effect what was so before: a node serves even if its store is broken.
+func (n *Node) serveLastGood(ctx context.Context) {
+	last, err := n.parts.rollout.LastGood()
+	if err != nil {
+		n.log.Error("last good snapshot cannot be read", "error", err)
+	}
+	if last == nil {
+		return
+	}
+	n.state.fallback.Store(last)
+	if err := n.parts.rollout.Apply(ctx, last); err != nil {
+		n.log.Error("last good snapshot is not in effect as a whole", "error", err)
+	}
+}
+
+// announce tells clients on this machine where the node is, and successors where to ask.
+func (n *Node) announce() error {
+	l, err := listenUnix(n.config.Data, "unixpacket", handoverSocket)
+	if err != nil {
+		return fmt.Errorf("listen for takeovers: %w", err)
+	}
+	n.serving.group.Go(func() { n.awaitSuccessor(l) })
+	file := cli.NodeFile{
+		API: n.sockets["api"].url("http") + "/client/v4", HTTP: n.sockets["http"].url("http"), HTTPS: n.sockets["https"].url("https"),
+		DNS: n.sockets["dns"].host(), Admin: n.sockets["admin"].url("http"), AccountID: n.control.accountID(n.state.Snapshot()),
+		TokenFile: n.tokenFile(), CAFile: n.parts.certs.CAFile(), PID: os.Getpid(), Version: Version,
+	}
+	data, err := json.MarshalIndent(file, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeFile(n.nodeFile(), append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("say where the node is: %w", err)
+	}
+	if n.config.Demo && n.predecessor == nil {
+		printDemo(n.stdout, file, n.config.Data)
+	}
+	return nil
+}
+
+// wait returns when there is a reason to end.
+func (n *Node) wait(ctx context.Context, reload <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			n.log.Info("stopping: requests under way may finish", "within", n.config.Drain)
+			return
+		case <-n.succeeded:
+			n.log.Info("a new process serves: requests under way may finish", "within", n.config.Drain)
+			return
+		case <-reload:
+			if err := n.spawnSuccessor(); err != nil {
+				n.log.Error("no successor could be started", "error", err)
+			}
+		}
+	}
+}
+
+// drain stops listening, lets requests finish, and closes everything.
+func (n *Node) drain() error {
+	n.health.set("node", "The node is stopping.", false)
+	ctx, cancel := context.WithTimeout(context.Background(), n.config.Drain)
+	defer cancel()
+	err := n.serving.stop(ctx)
+	if err != nil {
+		n.log.Warn("requests were cut at the end of the time they had to finish", "error", err)
+	}
+	n.background.stop()
+	n.closeControl("The node is stopping.")
+	if n.successor == nil {
+		os.Remove(n.nodeFile())
+		os.Remove(filepath.Join(n.config.Data, handoverSocket))
+	} else {
+		n.successor.close()
+	}
+	n.end()
+	n.serving.end()
+	n.lock.Close()
+	n.log.Info("stopped", "after", time.Since(n.started).Round(time.Second))
+	return nil
+}
+
+// undo gives back what a start that failed had taken.
+func (n *Node) undo(why error) {
+	if n.background != nil {
+		n.background.stop()
+	}
+	n.closeControl("The node did not start.")
+	if n.predecessor != nil {
+		n.predecessor.abandon(why)
+	}
+	n.sockets.close()
+	n.lock.Close()
+}
+
+func (n *Node) nodeFile() string  { return filepath.Join(n.config.Data, cli.NodeFileName) }
+func (n *Node) tokenFile() string { return filepath.Join(n.config.Data, "api-token") }

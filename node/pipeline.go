@@ -16,11 +16,9 @@ var pipeline = []struct {
 }{
 	{"proxy", edge.Refuse}, // whose host is this, where is its origin; without it nothing is known
 	{"certs", edge.Skip},   // answers ACME HTTP-01 challenges
-	{"cache", edge.Skip},   // answers from memory or disk, or remembers what the origin says
 }
 
-// buildPipeline chains the phases of products in the order above, ending at origin. Around all of
-// them stands compression, which belongs to no product: phases see responses as origins send them.
+// buildPipeline chains the phases of products in the order above, ending at origin.
 func buildPipeline(log *slog.Logger, products []product.Product, origin edge.Handler) (edge.Handler, error) {
 	phases := map[string]edge.Phase{}
 	for _, p := range products {
@@ -40,5 +38,5 @@ func buildPipeline(log *slog.Logger, products []product.Product, origin edge.Han
 	for name := range phases {
 		return nil, fmt.Errorf("product %q takes part in requests but has no place in node/pipeline.go", name)
 	}
-	return edge.Compress(edge.Chain(log, steps, origin)), nil
+	return edge.Chain(log, steps, origin), nil
 }

@@ -1,0 +1,231 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// session is what the client commands share: where the node is and how to print.
+type session struct {
+	api     string
+	token   string
+	data    string
+	account string
+	json    bool
+}
+
+func (s *session) addFlags(c *cobra.Command) {
+	f := c.PersistentFlags()
+	f.StringVar(&s.api, "api", "", "base URL of the API (default: $SELVAGE_API_URL, $CLOUDFLARE_API_BASE_URL, then node.json)")
+	f.StringVar(&s.token, "token", "", "API token (default: $SELVAGE_API_TOKEN, $CLOUDFLARE_API_TOKEN, then the node's own)")
+	f.StringVar(&s.data, "data", cmp.Or(os.Getenv("SELVAGE_DATA"), s.data), "data directory of a node on this machine, to find its API")
+	f.StringVar(&s.account, "account", "", "account ID (default: $CLOUDFLARE_ACCOUNT_ID, then the node's own)")
+	f.BoolVar(&s.json, "json", false, "print JSON for machines")
+}
+
+// client talks to one API.
+type client struct {
+	base    string
+	token   string
+	account string
+	http    *http.Client
+}
+
+// unreachable is an API that does not answer.
+type unreachable struct{ error }
+
+func (e unreachable) Unwrap() error { return e.error }
+
+// connect finds the node.
+func (s *session) connect() (*client, error) {
+	c := &client{
+		base:    cmp.Or(s.api, os.Getenv("SELVAGE_API_URL"), os.Getenv("CLOUDFLARE_API_BASE_URL")),
+		token:   cmp.Or(s.token, os.Getenv("SELVAGE_API_TOKEN"), os.Getenv("CLOUDFLARE_API_TOKEN")),
+		account: cmp.Or(s.account, os.Getenv("CLOUDFLARE_ACCOUNT_ID")),
+		http:    &http.Client{Transport: &http.Transport{Proxy: nil}},
+	}
+	if c.base != "" && c.token != "" {
+		return c, c.checkBase()
+	}
+	n, err := ReadNodeFile(s.data)
+	if errors.Is(err, os.ErrNotExist) && c.base == "" {
+		return nil, unreachable{fmt.Errorf("no node has run on %s: start one with `selvage up`, or say where its API is with --api URL and --token TOKEN, or whose data it has with --data DIR", s.data)}
+	}
+	if err != nil && c.base == "" {
+		return nil, err
+	}
+	// The token of the node here must not go to an API elsewhere.
+	if c.token == "" && (c.base == "" || sameURL(c.base, n.API)) {
+		if c.token, err = n.Token(); err != nil {
+			return nil, err
+		}
+	}
+	if c.token == "" {
+		return nil, fmt.Errorf("no token for %s: give one with --token or CLOUDFLARE_API_TOKEN; `selvage token create` on its node makes one", c.base)
+	}
+	if c.base == "" {
+		c.base, c.account = n.API, cmp.Or(c.account, n.AccountID)
+	}
+	return c, c.checkBase()
+}
+
+func sameURL(a, b string) bool { return strings.TrimSuffix(a, "/") == strings.TrimSuffix(b, "/") }
+
+func (c *client) checkBase() error {
+	c.base = strings.TrimSuffix(c.base, "/")
+	u, err := url.Parse(c.base)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("%q is not the base URL of an API; it looks like http://127.0.0.1:4400/client/v4", c.base)
+	}
+	return nil
+}
+
+// envelope is the form of every answer.
+type envelope struct {
+	Success bool            `json:"success"`
+	Errors  []apiFault      `json:"errors"`
+	Result  json.RawMessage `json:"result"`
+	Info    *struct {
+		Page       int `json:"page"`
+		TotalPages int `json:"total_pages"`
+		TotalCount int `json:"total_count"`
+	} `json:"result_info"`
+}
+
+type apiFault struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Source  struct {
+		Pointer string `json:"pointer"`
+	} `json:"source"`
+}
+
+// apiError is a request that the API refused.
+type apiError struct {
+	status int
+	faults []apiFault
+}
+
+func (e apiError) Error() string {
+	if len(e.faults) == 0 {
+		return fmt.Sprintf("the API answered status %d without saying why", e.status)
+	}
+	var lines []string
+	for _, f := range e.faults {
+		line := fmt.Sprintf("%s (code %d)", f.Message, f.Code)
+		if f.Source.Pointer != "" && !strings.Contains(f.Message, strings.Trim(f.Source.Pointer, "/")) {
+			line = strings.Trim(f.Source.Pointer, "/") + ": " + line
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n         ")
+}
+
+// call makes one request with a JSON body (nil for none) and decodes the result into out (nil to
+// leave it).
+func (c *client) call(ctx context.Context, method, path string, body, out any) (*envelope, error) {
+	var r io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		r = bytes.NewReader(data)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	res, err := c.send(ctx, method, path, "application/json", r)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	return decode(res, out)
+}
+
+func decode(res *http.Response, out any) (*envelope, error) {
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the API's answer: %w", err)
+	}
+	var e envelope
+	if err := json.Unmarshal(data, &e); err != nil {
+		return nil, fmt.Errorf("%s answered status %d and something that is not the v4 API: is the base URL right?", res.Request.URL.Host, res.StatusCode)
+	}
+	if !e.Success {
+		return nil, apiError{res.StatusCode, e.Errors}
+	}
+	if out == nil {
+		return &e, nil
+	}
+	return &e, json.Unmarshal(e.Result, out)
+}
+
+// send makes one request and returns the answer as it comes. The caller closes its body.
+func (c *client) send(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if body != nil {
+		req.Header.Set("Content-Type", contentType)
+	}
+	res, err := c.http.Do(req)
+	if err != nil && ctx.Err() == nil {
+		return nil, unreachable{fmt.Errorf("the API at %s does not answer: is the node running? (%w)", c.base, errors.Unwrap(err))}
+	}
+	return res, err
+}
+
+// list fetches all pages of a listing.
+func list[T any](ctx context.Context, c *client, path string, query url.Values) ([]T, error) {
+	if query == nil {
+		query = url.Values{}
+	}
+	all := []T{}
+	for page := 1; ; page++ {
+		query.Set("page", strconv.Itoa(page))
+		query.Set("per_page", "100")
+		var part []T
+		e, err := c.call(ctx, "GET", path+"?"+query.Encode(), nil, &part)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part...)
+		if len(part) == 0 || e.Info == nil || page >= e.Info.TotalPages {
+			return all, nil
+		}
+	}
+}
+
+// accountID returns the account to work in.
+func (c *client) accountID(ctx context.Context) (string, error) {
+	if c.account != "" {
+		return c.account, nil
+	}
+	accounts, err := list[struct {
+		ID   string `json:"id"`
+		Name string `json:"name"`
+	}](ctx, c, "/accounts", nil)
+	if err != nil {
+		return "", err
+	}
+	if len(accounts) != 1 {
+		return "", fmt.Errorf("the token can see %d accounts: name one with --account ID", len(accounts))
+	}
+	c.account = accounts[0].ID
+	return c.account, nil
+}

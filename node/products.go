@@ -1,0 +1,122 @@
+package node
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"selvage/control/rollout"
+	"selvage/edge"
+	"selvage/product"
+	"selvage/product/certs"
+	"selvage/product/dns"
+	"selvage/product/proxy"
+)
+
+// parts are what a node is made of, wired but not yet running.
+type parts struct {
+	all       []product.Product
+	certs     *certs.Certs
+	dns       *dns.Server
+	rollout   *rollout.Rollout
+	origins   *edge.Origins
+	server    *edge.Server
+	countries *countries
+	addresses func() []netip.Addr // of the edge, which proxied records answer with
+}
+
+// buildParts builds every product and passes each what it needs of the others. This is the list: a
+// new product is one line here, and one in pipeline.go if it takes part in requests.
+func buildParts(n *Node) (parts, error) {
+	var p parts
+	var err error
+	c, dir := n.config, func(name string) string { return filepath.Join(n.config.Data, name) }
+	advertised := publicAddresses(c, n.sockets["http"].addr())
+	p.addresses = func() []netip.Addr { return advertised }
+
+	if p.countries, err = openCountries(c.GeoIP); err != nil {
+		return p, err
+	}
+	if p.certs, err = certs.New(certs.Options{State: n.state, Dir: dir("certs"), ACME: c.ACME, Observe: n.observe}); err != nil {
+		return p, err
+	}
+	secret, err := keptSecret(dir("dns-cookie.key"))
+	if err != nil {
+		return p, err
+	}
+	p.dns = dns.New(dns.Options{State: n.state, Addresses: p.addresses, CookieSecret: secret, Observe: n.observe})
+	front := proxy.New(proxy.Options{Ports: n.ports, Country: p.countries.of, Observe: n.observe})
+	p.all = []product.Product{front, p.certs, p.dns}
+
+	roots, err := originRoots(dir("certs/origin-ca.pem"))
+	if err != nil {
+		return p, fmt.Errorf("read the origin CA: %w", err)
+	}
+	p.origins = edge.NewOrigins(edge.OriginOptions{Roots: roots, Observe: n.observe})
+	handler, err := buildPipeline(n.log, p.all, p.origins.Fetch)
+	if err != nil {
+		return p, err
+	}
+	p.server = edge.NewServer(edge.ServerOptions{Handler: handler, TLS: p.certs.TLS(), Observe: n.observe})
+	p.rollout, err = rollout.New(rollout.Options{Products: p.all, Dir: dir("lastgood"), Observe: n.observe})
+	return p, err
+}
+
+// tasks is the background work of products and rollout.
+func (p *parts) tasks() []task {
+	tasks := []task{{"rollout", p.rollout.Run}}
+	for _, pr := range p.all {
+		tasks = append(tasks, task{pr.Name(), pr.Run})
+	}
+	return tasks
+}
+
+// ports returns the ports that clients reach sites at.
+func (n *Node) ports() (plain, secure uint16) {
+	return portOf(n.sockets["http"].addr()), portOf(n.sockets["https"].addr())
+}
+
+func portOf(a net.Addr) uint16 {
+	_, port, _ := net.SplitHostPort(a.String())
+	v, _ := strconv.ParseUint(port, 10, 16)
+	return uint16(v)
+}
+
+// trouble tells why a zone is not on its newest version, and on which it is; nil if it is.
+func (n *Node) trouble(zoneID string) (inEffect uint64, why error) {
+	s := n.parts.rollout.Zone(zoneID)
+	return s.InEffect, s.Err
+}
+
+// keptSecret returns the secret in a file, making it at the first start: the answers of a node and
+// of its successor must agree.
+func keptSecret(path string) (secret [16]byte, err error) {
+	data, err := os.ReadFile(path)
+	if err == nil && len(data) == len(secret) {
+		return [16]byte(data), nil
+	}
+	rand.Read(secret[:])
+	return secret, writeFile(path, secret[:], 0o600)
+}
+
+// originRoots returns who may sign the certificates of origins: those the system trusts, and the
+// node's own origin CA, whose root product/certs exports to file.
+func originRoots(file string) (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	own, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if !pool.AppendCertsFromPEM(own) {
+		return nil, fmt.Errorf("%s holds no certificate", file)
+	}
+	return pool, nil
+}

@@ -1,0 +1,219 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// predecessor is the node that this process takes over from.
+type predecessor struct {
+	courier *courier
+	pid     int
+	version string
+	given   map[string]string
+	sockets sockets
+	lock    *os.File
+	gone    bool // it died in the middle: what it held is ours
+}
+
+// greet asks the node that runs on dir to hand itself over.
+func greet(dir string) (*predecessor, error) {
+	c, err := call(dir, Version)
+	if err != nil {
+		return nil, err
+	}
+	p := &predecessor{courier: c, sockets: sockets{}}
+	if err := p.receiveSockets(); err != nil {
+		p.abandon(err)
+		return nil, fmt.Errorf("take over the node on %s: %w", dir, err)
+	}
+	return p, nil
+}
+
+func (p *predecessor) receiveSockets() error {
+	if err := p.courier.send(message{Step: stepHello}); err != nil {
+		return err
+	}
+	m, fds, err := p.courier.receive(stepSockets, replyWithin)
+	if err != nil {
+		closeAll(fds)
+		return err
+	}
+	if len(fds) != len(m.Sockets)+1 {
+		closeAll(fds)
+		return fmt.Errorf("%d descriptors came for %d sockets and the lock", len(fds), len(m.Sockets))
+	}
+	p.pid, p.version, p.given = m.PID, m.Version, m.Given
+	p.lock = os.NewFile(uintptr(fds[len(m.Sockets)]), lockFile)
+	for i, s := range m.Sockets {
+		adopted, err := adopt(s, fds[i])
+		if err != nil {
+			closeAll(fds[i+1 : len(m.Sockets)])
+			return err
+		}
+		p.sockets[s.Name] = adopted
+	}
+	return nil
+}
+
+// awaitRelease tells the predecessor that this process could serve, and returns when the store is
+// free. A predecessor that dies meanwhile has left everything to us.
+func (p *predecessor) awaitRelease() error {
+	if err := p.courier.send(message{Step: stepPrepared}); err != nil {
+		p.gone = true
+		return nil
+	}
+	_, _, err := p.courier.receive(stepReleased, releasedWithin)
+	if errors.Is(err, io.EOF) {
+		p.gone = true
+		return nil
+	}
+	return err
+}
+
+// succeed tells the predecessor that this process serves. It drains and leaves.
+func (p *predecessor) succeed() {
+	if !p.gone {
+		p.courier.send(message{Step: stepReady})
+	}
+	sign(p.lock)
+}
+
+// abandon lets the predecessor go on as before.
+func (p *predecessor) abandon(why error) {
+	p.courier.send(message{Step: stepFailed, Reason: why.Error()})
+	p.courier.close()
+	p.sockets.close()
+	if p.lock != nil {
+		p.lock.Close()
+	}
+}
+
+// waitGone returns when the predecessor has drained and left, or ctx ends.
+func (p *predecessor) waitGone(ctx context.Context) {
+	stop := context.AfterFunc(ctx, p.courier.close)
+	defer stop()
+	p.courier.conn.SetReadDeadline(time.Time{})
+	p.courier.conn.Read(make([]byte, 1))
+	p.courier.close()
+}
+
+// serveRelay serves API requests that the predecessor passes on, until it is gone.
+func (n *Node) serveRelay(l net.Listener) {
+	server := &http.Server{Handler: relayed(n.door), ReadHeaderTimeout: replyWithin}
+	go server.Serve(l)
+	defer server.Close()
+	n.predecessor.waitGone(n.life)
+	os.Remove(filepath.Join(n.config.Data, relaySocket))
+	n.log.Info("predecessor has drained and left", "pid", n.predecessor.pid)
+}
+
+// awaitSuccessor answers takeovers until one succeeds, then closes n.succeeded. It returns when ctx
+// ends.
+func (n *Node) awaitSuccessor(l *net.UnixListener) {
+	defer l.Close()
+	stop := context.AfterFunc(n.life, func() { l.Close() })
+	defer stop()
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		c := &courier{conn, Version}
+		err = n.give(c)
+		if err == nil {
+			n.successor = c // stays open: its end tells the successor that this process is gone
+			close(n.succeeded)
+			return
+		}
+		n.log.Error("takeover failed, this node goes on", "error", err)
+		c.send(message{Step: stepFailed, Reason: err.Error()})
+		c.close()
+	}
+}
+
+// give hands this node to the process at the other end. Until that says that it is ready, every
+// error puts things back as they were.
+func (n *Node) give(c *courier) error {
+	m, fds, err := c.receive(stepHello, replyWithin)
+	closeAll(fds)
+	if err != nil {
+		return err
+	}
+	n.log.Info("handing over to a new process", "pid", m.PID, "version", m.Version)
+	if err := n.giveSockets(c); err != nil {
+		return err
+	}
+	if _, _, err := c.receive(stepPrepared, preparedWithin); err != nil {
+		return err
+	}
+	n.release()
+	if err := c.send(message{Step: stepReleased}); err != nil {
+		n.resume()
+		return err
+	}
+	if _, _, err := c.receive(stepReady, readyWithin); err != nil {
+		n.resume()
+		return err
+	}
+	n.door.pass(newRelay(n.config.Data))
+	return nil
+}
+
+func (n *Node) giveSockets(c *courier) error {
+	m := message{Step: stepSockets, Given: n.config.given}
+	var fds []int
+	defer func() { closeAll(fds) }()
+	for _, s := range n.sockets {
+		fd, err := s.dup()
+		if err != nil {
+			return err
+		}
+		m.Sockets, fds = append(m.Sockets, *s), append(fds, fd)
+	}
+	return c.send(m, append(fds, int(n.lock.Fd()))...)
+}
+
+// release lets API requests wait, finishes those under way, ends background work, and closes the
+// store.
+func (n *Node) release() {
+	ctx, cancel := context.WithTimeout(n.life, holdAtMost/2)
+	defer cancel()
+	if err := n.door.hold(ctx); err != nil {
+		n.log.Warn("API requests are still under way after the time they have to finish", "error", err)
+	}
+	n.background.stop()
+	n.closeControl("The node is handing over to a new process: try again.")
+}
+
+// resume takes back what release gave away.
+func (n *Node) resume() {
+	n.openControl()
+	n.background.start(n.life)
+}
+
+// spawnSuccessor starts this program again to take this node over, as after SIGHUP.
+func (n *Node) spawnSuccessor() error {
+	if os.Getpid() == 1 {
+		return errors.New("this node is process 1 of its container, which would end with it: replace the container instead")
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(program, append(os.Args[1:], "--takeover")...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go cmd.Wait() // reaps it if it fails; it says itself why
+	return nil
+}
