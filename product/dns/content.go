@@ -53,17 +53,34 @@ func readContent(typ, content string, priority *uint16, zone string) (contents, 
 		c.values = append(c.values, value{number: *priority})
 	}
 	r := reader{content: content, zone: zone}
-	for _, fd := range f.contentFields() {
+	return c, r.fields(typ, f.contentFields(), &c)
+}
+
+// readPresentation reads a record's data as it stands in a zone file: with the priority, and with
+// names relative to origin.
+func readPresentation(typ, data, origin string) (contents, error) {
+	f := formats[typ]
+	if f == nil {
+		return contents{}, fmt.Errorf("there are no records of type %.20q here", typ)
+	}
+	c := contents{format: f}
+	r := reader{content: data, zone: origin, zoneFile: true}
+	return c, r.fields(typ, f.fields, &c)
+}
+
+// fields reads all fields of a record into c.
+func (r *reader) fields(typ string, fields []field, c *contents) error {
+	for _, fd := range fields {
 		v, err := r.field(fd)
 		if err != nil {
-			return c, f.invalid(typ, fd, err)
+			return c.format.invalid(typ, fd, err)
 		}
 		c.values = append(c.values, v)
 	}
 	if !r.atEnd() {
-		return c, f.invalid(typ, f.fields[len(f.fields)-1], fmt.Errorf("%.40q follows it", strings.TrimSpace(r.content[r.at:])))
+		return c.format.invalid(typ, fields[len(fields)-1], fmt.Errorf("%.40q follows it", strings.TrimSpace(r.content[r.at:])))
 	}
-	return c, nil
+	return nil
 }
 
 // invalid makes the fault for a field that cannot be read.
@@ -85,6 +102,9 @@ type reader struct {
 	content string
 	at      int
 	zone    string // what "@" stands for
+	// zoneFile is the other dialect: names without a trailing dot are below zone, and each word of
+	// a TXT record is a string of its own (RFC 1035, 5.1).
+	zoneFile bool
 }
 
 func (r *reader) skip() {
@@ -169,12 +189,16 @@ func (r *reader) host(s string, root bool) (value, error) {
 		}
 		return value{text: ".", octets: "\x00"}, nil
 	}
+	absolute := strings.HasSuffix(s, ".")
 	if s == "@" {
-		s = r.zone
+		s, absolute = r.zone, true
 	}
 	s, err := asciiName(s)
 	if err != nil {
 		return value{}, err
+	}
+	if r.zoneFile && !absolute {
+		s += "." + r.zone
 	}
 	if err := spec.CheckHostname(s); err != nil {
 		return value{}, fmt.Errorf("%.80q is not a host name: %w", s, err)
@@ -183,19 +207,35 @@ func (r *reader) host(s string, root bool) (value, error) {
 	return value{text: s, octets: wire}, err
 }
 
-// asciiName brings a name to lower case A-labels (RFC 5891) without trailing dot.
+// asciiName brings a name to lower case A-labels (RFC 5891) without trailing dot. It goes label by
+// label, for "_dmarc" and "*" are no internationalized labels.
 func asciiName(s string) (string, error) {
 	s = strings.TrimSuffix(s, ".")
+	if isASCII(s) {
+		return strings.ToLower(s), nil
+	}
+	parts := strings.Split(s, ".")
+	for i, label := range parts {
+		if isASCII(label) {
+			parts[i] = strings.ToLower(label)
+			continue
+		}
+		a, err := idna.Lookup.ToASCII(label)
+		if err != nil {
+			return "", fmt.Errorf("%.80q is not an internationalized domain name", s)
+		}
+		parts[i] = a
+	}
+	return strings.Join(parts, "."), nil
+}
+
+func isASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] >= 0x80 {
-			a, err := idna.Lookup.ToASCII(s)
-			if err != nil {
-				return "", fmt.Errorf("%.80q is not an internationalized domain name", s)
-			}
-			return a, nil
+			return false
 		}
 	}
-	return strings.ToLower(s), nil
+	return true
 }
 
 func word(s string) (value, error) {
@@ -238,7 +278,7 @@ func (r *reader) texts() (value, error) {
 	if s == "" {
 		return value{}, errors.New("it is empty")
 	}
-	if s[0] != '"' {
+	if s[0] != '"' && !r.zoneFile {
 		return value{text: s, strings: []string{s}}, nil
 	}
 	tokens, err := tokenize(s)
@@ -247,10 +287,13 @@ func (r *reader) texts() (value, error) {
 	}
 	v := value{text: s}
 	for _, t := range tokens {
-		if !t.quoted {
+		if !t.quoted && !r.zoneFile {
 			return value{}, errors.New("it has text outside of its quotes; write a quote within as \\\"")
 		}
 		v.strings = append(v.strings, t.text)
+	}
+	if r.zoneFile {
+		v.text = quoteAll(v.strings)
 	}
 	return v, nil
 }
