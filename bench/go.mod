@@ -1,0 +1,3 @@
+module selvage/bench
+
+go 1.26

@@ -1,0 +1,192 @@
+// Command report makes a page of Markdown and a chart of what the benchmarks measured.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"selvage/bench/rig"
+)
+
+// titles are the sections of the page, in order.
+var titles = []struct{ bench, title, about string }{
+	{"proxy", "Proxy and cache", "The program under test alone on CPU 0; origin (nginx) and h2load on CPU 1; 64 requests under way; medians. " +
+		"CPU is user and system time of the whole process tree for each completed request. Where CPU busy is well under 100 % the load generator was the limit, and requests/s says little: compare CPU."},
+	{"effect", "From the API's answer to the effect", "One client, one change after the other. Answer: until the API answered, on disk by then. Effect: from the answer until the new state was seen."},
+	{"start", "Start and idle", "Ready: from exec until node.json was written and HTTP accepted."},
+	{"dns", "DNS", ""},
+}
+
+func main() {
+	log.SetFlags(0)
+	in := flag.String("in", "", "results, one JSON line each")
+	out := flag.String("out", "", "path of the page without .md; the chart lies beside it")
+	commit := flag.String("commit", "", "what was measured")
+	began := flag.String("began", "", "when, HH:MM UTC")
+	dns := flag.String("dns", "", "what bench/dns/run printed")
+	flag.Parse()
+	results, err := read(*in)
+	if err != nil {
+		log.Fatal(err)
+	}
+	page := head(filepath.Base(*out), *commit, *began, results)
+	for _, t := range titles {
+		mine := slices.DeleteFunc(slices.Clone(results), func(r rig.Result) bool { return r.Bench != t.bench })
+		page += section(t.bench, t.title, t.about, mine, *dns)
+	}
+	if err := os.WriteFile(*out+".md", []byte(page), 0o644); err != nil {
+		log.Fatal(err)
+	}
+	if err := os.WriteFile(*out+".svg", []byte(chart(results)), 0o644); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func read(file string) ([]rig.Result, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var results []rig.Result
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var r rig.Result
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return nil, err
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+func head(name, commit, began string, results []rig.Result) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Measured: %s\n\n", name)
+	fmt.Fprintf(&b, "Commit %s, begun %s UTC. %s, %d CPUs, %s, Linux %s, %s.\n\n", commit, began, cpu(), runtime.NumCPU(), memory(), output("uname", "-r"), runtime.Version())
+	fmt.Fprintf(&b, "Peers: %s; Caddy %s; %s. Load: %s.\n\n", strings.TrimPrefix(output("nginx", "-v"), "nginx version: "),
+		output("go", "list", "-C", "peers", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2"), output("knotd", "-V"), output("h2load", "--version"))
+	fmt.Fprintf(&b, "Made by `make bench`. Every program with its access log on; Selvage is a whole `selvage up`, metrics on, configured through the API.\n")
+	if slices.ContainsFunc(results, func(r rig.Result) bool { return r.Bench == "proxy" && r.Values != nil }) {
+		fmt.Fprintf(&b, "\n![CPU time for each request](%s.svg)\n", name)
+	}
+	return b.String()
+}
+
+// section is a table: cases and peers down, what was measured across.
+func section(bench, title, about string, results []rig.Result, dns string) string {
+	printed, _ := os.ReadFile(dns)
+	if len(results) == 0 && (bench != "dns" || len(printed) == 0) {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n## %s\n\n", title)
+	if about != "" {
+		fmt.Fprintf(&b, "%s\n\n", about)
+	}
+	if len(results) == 0 {
+		fmt.Fprintf(&b, "```\n%s```\n", printed)
+		return b.String()
+	}
+	columns := columnsOf(results)
+	fmt.Fprintf(&b, "| Case | Program | %s | runs |\n|---|---|%s---:|\n", strings.Join(columns, " | "), strings.Repeat("---:|", len(columns)))
+	for _, r := range results {
+		if r.Values == nil {
+			fmt.Fprintf(&b, "| %s | %s |%s |\n", r.Case, r.Peer, strings.Repeat(" - |", len(columns)))
+			continue
+		}
+		fmt.Fprintf(&b, "| %s | %s |", r.Case, r.Peer)
+		for _, c := range columns {
+			fmt.Fprintf(&b, " %s |", digits(r.Values[c]))
+		}
+		fmt.Fprintf(&b, " %d |\n", r.Runs)
+	}
+	for _, note := range notes(results) {
+		fmt.Fprintf(&b, "\n-: %s.\n", note)
+	}
+	return b.String()
+}
+
+func columnsOf(results []rig.Result) []string {
+	order := []string{"requests/s", "queries/s", "CPU us/request", "CPU us/query", "CPU busy %", "answer p50 ms", "answer p99 ms", "effect p50 ms", "effect p99 ms",
+		"ready ms", "p50 ms", "p99 ms", "RSS MB", "idle RSS MB", "idle CPU %"}
+	var columns []string
+	for _, r := range results {
+		for key := range r.Values {
+			if !slices.Contains(columns, key) {
+				columns = append(columns, key)
+			}
+		}
+	}
+	place := func(c string) int {
+		if i := slices.Index(order, c); i >= 0 {
+			return i
+		}
+		return len(order)
+	}
+	slices.SortFunc(columns, func(a, b string) int {
+		if d := place(a) - place(b); d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	return columns
+}
+
+func notes(results []rig.Result) []string {
+	var all []string
+	for _, r := range results {
+		if r.Note != "" && !slices.Contains(all, r.Note) {
+			all = append(all, r.Note)
+		}
+	}
+	return all
+}
+
+// digits prints three significant digits or all before the point.
+func digits(f float64) string {
+	switch {
+	case f >= 100:
+		return fmt.Sprintf("%.0f", f)
+	case f >= 10:
+		return fmt.Sprintf("%.1f", f)
+	case f >= 1:
+		return fmt.Sprintf("%.2f", f)
+	}
+	return fmt.Sprintf("%.3f", f)
+}
+
+func cpu() string {
+	data, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(data)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+func memory() string {
+	data, _ := os.ReadFile("/proc/meminfo")
+	var kb int
+	fmt.Sscanf(string(data), "MemTotal: %d kB", &kb)
+	return fmt.Sprintf("%d GB memory", (kb+1<<19)>>20)
+}
+
+// output returns the first line that a program prints, a dash if it cannot run.
+func output(name string, args ...string) string {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	line, _, _ := strings.Cut(string(out), "\n")
+	if err != nil || line == "" {
+		return "-"
+	}
+	return strings.TrimSpace(line)
+}
