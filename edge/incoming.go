@@ -165,7 +165,7 @@ func (cv *conversation) acceptTarget() error {
 		return refuse(http.StatusMethodNotAllowed, "bad_method", "This method is not for proxies to pass on.")
 	}
 	target := r.RequestURI
-	if r.URL.Host != "" { // absolute-form: the authority in it stands for Host (RFC 9112, 3.2.2)
+	if r.URL.Host != "" && r.ProtoMajor == 1 { // absolute-form: the authority in it stands for Host (RFC 9112, 3.2.2)
 		if r.URL.User != nil || r.URL.Scheme != "http" && r.URL.Scheme != "https" {
 			return refuse(http.StatusBadRequest, "bad_target", "The request target has user information or is not an http URL.")
 		}
@@ -271,9 +271,10 @@ func (cv *conversation) inform(status int, h *Header) {
 // clientBody reads a request body with a limit on pauses. Whoever sends to the origin may still
 // hold it when the exchange is over: then it fails.
 type clientBody struct {
-	body io.ReadCloser
-	idle time.Duration
-	n    atomic.Int64 // read so far
+	body  io.ReadCloser
+	idle  time.Duration
+	n     atomic.Int64 // read so far
+	whole atomic.Bool  // its end was reached
 
 	control *http.ResponseController
 
@@ -292,8 +293,15 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	b.cv.dog.Disarm()
 	b.n.Add(int64(n))
+	if err == io.EOF {
+		b.whole.Store(true)
+	}
 	return n, err
 }
+
+// bodyLinger is how long net/http may go on reading a body that nobody wanted. A connection that is
+// closed with bytes unread can take the response with it.
+const bodyLinger = 2 * time.Second
 
 // detach makes further reads fail and ends one that still waits.
 func (b *clientBody) detach() {
@@ -303,6 +311,16 @@ func (b *clientBody) detach() {
 	}
 	b.cv = nil
 	b.mu.Unlock()
+	if !b.whole.Load() {
+		b.control.SetReadDeadline(time.Now().Add(bodyLinger))
+	}
+}
+
+// mustClose tells whether an HTTP/1 connection cannot be used for another request: where the next
+// one begins is only sure after the end of a well-formed body. HTTP/1.0 knows no chunked bodies, but
+// a client that sends one means something else by it than we do.
+func (cv *conversation) mustClose() bool {
+	return cv.s.draining.Load() || cv.r.ProtoMajor == 1 && (cv.r.ProtoMinor == 0 || cv.body != nil && !cv.body.whole.Load())
 }
 
 // hopByHop tells whether a field concerns only one connection (RFC 9110, 7.6.1), or frames the

@@ -61,7 +61,7 @@ func (cv *conversation) writeHead() {
 	if res.Length >= 0 && (res.Length > 0 || res.Status != http.StatusNotModified && cv.r.Method != http.MethodHead) && res.Status != http.StatusNoContent {
 		out["Content-Length"] = []string{strconv.FormatInt(res.Length, 10)}
 	}
-	if cv.s.draining.Load() {
+	if cv.mustClose() {
 		out["Connection"] = closing
 	}
 	if cv.r.ProtoMajor == 1 {

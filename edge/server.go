@@ -43,10 +43,8 @@ func (l Limits) withDefaults() Limits {
 // ServerOptions is what a Server is made of.
 type ServerOptions struct {
 	Handler Handler
-	TLS     *tls.Config // GetCertificate has to be set if Serve is ever called with secure
-	// Policy says how a name wants its handshakes; nil or a zero result means TLS 1.2 and later, h2.
-	Policy  func(serverName string) TLSPolicy
-	PoP     string // name of this place, the second half of CF-Ray; "LOCAL"
+	TLS     *tls.Config // certificates and protocols for Serve with secure; nil if there is none
+	PoP     string      // name of this place, the second half of CF-Ray; "LOCAL"
 	Limits  Limits
 	Observe observe.Observer
 }
@@ -62,7 +60,6 @@ type Server struct {
 	metrics  *serverMetrics
 	slots    budget.Slots
 	http     *http.Server
-	tls      *tls.Config
 	draining atomic.Bool
 
 	mu        sync.Mutex // guards the fields below
@@ -82,17 +79,17 @@ func NewServer(o ServerOptions) *Server {
 	}
 	s.slots.Limit = int64(s.limits.Connections)
 	s.metrics.watchConnections(o.Observe, &s.slots)
-	if o.TLS != nil {
-		s.tls = serverTLS(o.TLS, o.Policy)
-	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	s.http = &http.Server{
-		Handler:           http.HandlerFunc(s.serveHTTP),
-		TLSConfig:         s.tls,
-		Protocols:         protocols,
+		Handler:   http.HandlerFunc(s.serveHTTP),
+		TLSConfig: o.TLS.Clone(),
+		Protocols: protocols,
+		// Without this net/http would answer "OPTIONS *" by itself.
+		DisableGeneralOptionsHandler: true,
+
 		ReadHeaderTimeout: s.limits.HeaderTime,
 		IdleTimeout:       s.limits.KeepAlive,
 		MaxHeaderBytes:    max(s.limits.Header-4096, 1), // net/http allows 4 KiB on top

@@ -95,15 +95,3 @@ func (p *Proxy) Run(ctx context.Context) error {
 // Phase returns the phase. Without it a request has neither zone nor origin: it has to stand first,
 // and requests are refused if it breaks.
 func (p *Proxy) Phase() edge.Phase { return edge.Phase{Name: "proxy", Handle: p.handle} }
-
-// TLSPolicy returns how the zone that serverName belongs to wants its handshakes.
-func (p *Proxy) TLSPolicy(serverName string) edge.TLSPolicy {
-	host, _, ok := edge.ParseAuthority(serverName)
-	if !ok {
-		return edge.TLSPolicy{}
-	}
-	if s := p.current.Load().find(host); s != nil {
-		return s.tls
-	}
-	return edge.TLSPolicy{}
-}

@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"net/netip"
@@ -237,22 +236,6 @@ func TestCountryAndUploadLimit(t *testing.T) {
 	}
 	if fault.KindOf(err) != fault.TooMuch {
 		t.Errorf("reading a body over the limit: %v", err)
-	}
-}
-
-func TestTLSPolicy(t *testing.T) {
-	p := ready(t, proxy.Options{}, world())
-	for name, want := range map[string]edge.TLSPolicy{
-		"one.test":     {MinVersion: tls.VersionTLS12},
-		"WWW.two.test": {MinVersion: tls.VersionTLS13, HTTP1Only: true},
-		"x.three.test": {MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12},
-		"other.test":   {},
-		"":             {},
-		"\xff":         {},
-	} {
-		if got := p.TLSPolicy(name); got != want {
-			t.Errorf("TLSPolicy(%q) = %+v, want %+v", name, got, want)
-		}
 	}
 }
 

@@ -1,13 +1,11 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"selvage/edge"
 	"selvage/spec"
 )
 
@@ -22,7 +20,6 @@ type site struct {
 	names map[string]*name // every name that exists in the zone's DNS
 	wild  map[string]*name // wildcards, by the name above them
 	rules []originRule
-	tls   edge.TLSPolicy
 
 	serving     bool // active and not paused
 	ssl         string
@@ -91,10 +88,6 @@ func newSite(z *spec.ZoneConfig) (*site, error) {
 		http2:       set.Text("origin_max_http_version") == "2",
 		maxUpload:   int64(set.Number("max_upload")) << 20,
 		readTimeout: time.Duration(set.Number("proxy_read_timeout")) * time.Second,
-		tls:         edge.TLSPolicy{MinVersion: tlsVersion(set.Text("min_tls_version")), HTTP1Only: !set.On("http2")},
-	}
-	if !set.On("tls_1_3") && s.tls.MinVersion < tls.VersionTLS13 {
-		s.tls.MaxVersion = tls.VersionTLS12
 	}
 	for _, r := range z.Records {
 		s.addRecord(r)
@@ -107,18 +100,6 @@ func newSite(z *spec.ZoneConfig) (*site, error) {
 	var err error
 	s.rules, err = compileRules(z.Ruleset(originPhase))
 	return s, err
-}
-
-func tlsVersion(s string) uint16 {
-	switch s {
-	case "1.0":
-		return tls.VersionTLS10
-	case "1.1":
-		return tls.VersionTLS11
-	case "1.3":
-		return tls.VersionTLS13
-	}
-	return tls.VersionTLS12
 }
 
 // addRecord notes what a record says, and that the names above it exist.
