@@ -88,7 +88,7 @@ func TestOrigins(t *testing.T) {
 			return exec.Command("nginx", "-c", conf)
 		},
 		"python": func(port string) *exec.Cmd {
-			return exec.Command("python3", "-m", "http.server", port, "--bind", "127.0.0.1", "--directory", dir)
+			return exec.Command("/usr/bin/python3", "-m", "http.server", port, "--bind", "127.0.0.1", "--directory", dir)
 		},
 		"node": func(port string) *exec.Cmd {
 			script := `const fs=require('fs');require('http').createServer((q,r)=>fs.createReadStream(process.argv[1]+q.url).pipe(r)).listen(process.argv[2],'127.0.0.1')`
@@ -149,7 +149,7 @@ async def echo(ws, *a):
 async def main():
     async with websockets.serve(echo, "127.0.0.1", int(sys.argv[1])): await asyncio.Future()
 asyncio.run(main())`
-	start(t, exec.Command("python3", "-c", server, p), "127.0.0.1:"+p)
+	start(t, exec.Command("/usr/bin/python3", "-c", server, p), "127.0.0.1:"+p)
 	number, _ := strconv.Atoi(p)
 	n.addSite(t, "ws.test", number)
 	client := `
@@ -162,7 +162,7 @@ async def main():
             assert await ws.recv() == "ba" * size
     print("ok")
 asyncio.run(main())`
-	if out := run(t, nil, "python3", "-c", client, port(t, n.HTTPS), n.CAFile); strings.TrimSpace(out) != "ok" {
+	if out := run(t, nil, "/usr/bin/python3", "-c", client, port(t, n.HTTPS), n.CAFile); strings.TrimSpace(out) != "ok" {
 		t.Errorf("websocket client: %s", out)
 	}
 }
