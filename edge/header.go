@@ -1,6 +1,9 @@
 package edge
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Field is one header field line, name and value as they came.
 type Field struct{ Name, Value string }
@@ -78,6 +81,9 @@ func (h *Header) Joined(name string) string {
 
 // Add appends a field line.
 func (h *Header) Add(name, value string) { h.fields = append(h.fields, Field{name, value}) }
+
+// Grow makes room for n more field lines, so that adding them allocates once.
+func (h *Header) Grow(n int) { h.fields = slices.Grow(h.fields, n) }
 
 // Set replaces every field line called name by one.
 func (h *Header) Set(name, value string) {

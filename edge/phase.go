@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 )
 
 // Handler gives an exchange its response. An error means that there is none: it becomes an error
@@ -15,6 +16,8 @@ type Handler func(ctx context.Context, ex *Exchange) error
 
 // Phase is one step of a request's way. Handle may look at and change the request, then either
 // give the response itself or call next exactly once, and look at and change the response after.
+// It may also call next for an exchange of its own, on a goroutine that goes on after Handle has
+// returned, as a cache does to validate what it has already served.
 type Phase struct {
 	Name   string // "cache"; a label in logs and metrics
 	Handle func(ctx context.Context, ex *Exchange, next Handler) error
@@ -56,7 +59,11 @@ func contain(log *slog.Logger, s Step, next Handler) Handler {
 	return func(ctx context.Context, ex *Exchange) error {
 		w := watch{next: next}
 		err := w.run(ctx, ex, s.Phase)
-		if err == nil || (w.called && err == w.err) || !w.broken && isVerdict(err) {
+		if err == nil || !w.broken && isVerdict(err) {
+			return err
+		}
+		called, passed := w.outcome()
+		if called && err == passed {
 			return err
 		}
 		log.Error("phase broken", "phase", s.Phase.Name, "ray", ex.ID, "error", err)
@@ -66,20 +73,22 @@ func contain(log *slog.Logger, s Step, next Handler) Handler {
 			ex.Response = Response{}
 			return fmt.Errorf("%w: %s", ErrBroken, s.Phase.Name)
 		}
-		if !w.called {
+		if !called {
 			return next(ctx, ex)
 		}
-		if w.err == nil && ex.Response.Status != 0 {
+		if passed == nil && ex.Response.Status != 0 {
 			return nil
 		}
-		return errors.Join(w.err, fmt.Errorf("%w: %s", ErrBroken, s.Phase.Name))
+		return errors.Join(passed, fmt.Errorf("%w: %s", ErrBroken, s.Phase.Name))
 	}
 }
 
 type watch struct {
 	next   Handler
-	called bool
 	broken bool
+
+	mu     sync.Mutex // guards the fields below: next may run on a goroutine that outlives Handle
+	called bool
 	err    error
 }
 
@@ -94,7 +103,19 @@ func (w *watch) run(ctx context.Context, ex *Exchange, p Phase) (err error) {
 }
 
 func (w *watch) call(ctx context.Context, ex *Exchange) error {
+	w.mu.Lock()
 	w.called = true
-	w.err = w.next(ctx, ex)
-	return w.err
+	w.mu.Unlock()
+	err := w.next(ctx, ex)
+	w.mu.Lock()
+	w.err = err
+	w.mu.Unlock()
+	return err
+}
+
+// outcome tells whether next was called, and what it said if it has.
+func (w *watch) outcome() (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.called, w.err
 }
