@@ -95,8 +95,8 @@ var describing = []string{"Content-Encoding", "Content-Range", "Content-Length",
 
 // Freshen returns the stored header updated by a response to a validation (RFC 9111, 3.2 and
 // 4.3.4): each field of update takes the place of all of that name.
-func Freshen(stored, update *edge.Header, strip []string) edge.Header {
-	keep := func(name string) bool { return !listed(name, strip) && !listed(name, describing) }
+func Freshen(stored, update *edge.Header) edge.Header {
+	keep := func(name string) bool { return !listed(name, describing) }
 	var out edge.Header
 	for _, f := range stored.Fields() {
 		if !update.Has(f.Name) || !keep(f.Name) {

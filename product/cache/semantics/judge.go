@@ -278,9 +278,20 @@ func (v *Verdict) StateAt(age time.Duration) State {
 	return Stale
 }
 
-// UsableOnError tells whether a response of this age may be used because the origin fails.
+// disconnectedFor is how long past its lifetime a response may be used while the origin cannot be
+// reached at all (RFC 9111, 4.2.4 lets a disconnected cache), whether or not stale-if-error says so.
+const disconnectedFor = 24 * time.Hour
+
+// UsableOnError tells whether a response of this age may be used because the origin answers with
+// an error.
 func (v *Verdict) UsableOnError(age time.Duration) bool {
 	return !v.Strict && age < v.Lifetime+v.IfError
+}
+
+// UsableDisconnected tells whether a response of this age may be used because the origin does not
+// answer.
+func (v *Verdict) UsableDisconnected(age time.Duration) bool {
+	return !v.Strict && age < v.Lifetime+max(v.IfError, disconnectedFor)
 }
 
 // IsError tells whether a status of the origin counts as an error for stale-if-error (RFC 5861, 4).

@@ -7,91 +7,72 @@ import (
 	"os"
 )
 
-// Body is a stored body, or a part of one. It writes itself without copies where it can.
-type Body interface {
-	io.ReadCloser
-	io.WriterTo
-}
-
-type memoryReader struct{ bytes.Reader }
-
-func memoryBody(b []byte) Body { return &memoryReader{*bytes.NewReader(b)} }
-
-func (*memoryReader) Close() error { return nil }
-
-// fileBody reads octets at to end of a file.
+// fileBody is a stored body, or a part of one, that goes out as it stands on disk.
 type fileBody struct {
-	f       *os.File
-	o       *Object
-	at, end int64
-	checked bytes.Reader // compared octets that were not read yet
+	f    *os.File // stands at the next octet
+	left int64
 }
 
-// Read fills p; what was not yet compared with its checksums is compared first.
+// File returns the file, at the first octet to send, for servers that let the kernel copy.
+func (b *fileBody) File() *os.File { return b.f }
+
+// Read fills p.
 func (b *fileBody) Read(p []byte) (int, error) {
-	if b.at >= b.end {
+	if b.left == 0 {
 		return 0, io.EOF
 	}
-	if !b.o.verified.Load() {
-		return b.readChecked(p)
-	}
-	n, err := b.f.ReadAt(p[:min(int64(len(p)), b.end-b.at)], b.at)
-	b.at += int64(n)
-	if n > 0 || err != io.EOF {
-		return n, err
-	}
-	return 0, io.ErrUnexpectedEOF
-}
-
-func (b *fileBody) readChecked(p []byte) (int, error) {
-	if b.checked.Len() == 0 {
-		var buf bytes.Buffer
-		next := min(b.end, (b.at/sumChunk+1)*sumChunk)
-		if err := verify(b.f, b.o.Meta, b.at, next, &buf); err != nil {
-			b.damaged(err)
-			return 0, err
-		}
-		b.checked.Reset(buf.Bytes())
-	}
-	n, err := b.checked.Read(p)
-	b.at += int64(n)
-	return n, err
-}
-
-// WriteTo writes what is left. A compared file goes to a socket by sendfile.
-func (b *fileBody) WriteTo(w io.Writer) (int64, error) {
-	start := b.at
-	if !b.o.verified.Load() {
-		err := verify(b.f, b.o.Meta, b.at, b.end, w)
-		if err != nil {
-			b.damaged(err)
-			return 0, err
-		}
-		if start == 0 && b.end == b.o.Length {
-			b.o.verified.Store(true)
-		}
-		b.at = b.end
-		return b.end - start, nil
-	}
-	if _, err := b.f.Seek(b.at, io.SeekStart); err != nil {
-		return 0, err
-	}
-	n, err := io.Copy(w, io.LimitReader(b.f, b.end-b.at))
-	b.at += n
-	if err == nil && b.at < b.end {
+	n, err := b.f.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	if err == io.EOF && b.left > 0 {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
 
-// damaged drops the object if that is what err says; writing may fail for other reasons.
-func (b *fileBody) damaged(err error) {
-	if !errors.Is(err, errDamaged) {
-		return
+// WriteTo writes what is left, by sendfile where w is a socket.
+func (b *fileBody) WriteTo(w io.Writer) (int64, error) {
+	n, err := io.Copy(w, io.LimitReader(b.f, b.left))
+	b.left -= n
+	if err == nil && b.left > 0 {
+		err = io.ErrUnexpectedEOF
 	}
-	b.o.disk.damaged.Add(1)
-	b.o.disk.removeKey(&b.o.Key)
+	return n, err
 }
 
 // Close closes the file.
 func (b *fileBody) Close() error { return b.f.Close() }
+
+// checkedBody compares each chunk of a file with its checksum before any of it goes out.
+type checkedBody struct {
+	f       *os.File
+	o       *Object
+	at, end int64        // of what was not compared yet
+	all     bool         // whether that began as the whole body
+	ready   bytes.Buffer // compared, not read
+}
+
+// Read fills p with what fits its checksums.
+func (b *checkedBody) Read(p []byte) (int, error) {
+	if b.ready.Len() > 0 {
+		return b.ready.Read(p)
+	}
+	if b.at >= b.end {
+		return 0, io.EOF
+	}
+	next := min(b.end, (b.at/sumChunk+1)*sumChunk)
+	if err := verify(b.f, b.o.Meta, b.at, next, &b.ready); err != nil {
+		if errors.Is(err, errDamaged) {
+			b.o.disk.damaged.Add(1)
+			b.o.disk.removeVariant(&b.o.Key, b.o.variant())
+		}
+		return 0, err
+	}
+	if b.all && next == b.end {
+		b.o.verified.Store(true)
+	}
+	b.at = next
+	return b.ready.Read(p)
+}
+
+// Close closes the file.
+func (b *checkedBody) Close() error { return b.f.Close() }

@@ -93,12 +93,7 @@ func openDisk(dir string, limit int64, p *purges) (*disk, error) {
 		d.unlist(e.value)
 		d.gone = append(d.gone, e.value)
 	}
-	for i := range 256 {
-		if err := os.MkdirAll(filepath.Join(dir, "objects", fmt.Sprintf("%02x", i)), 0o700); err != nil {
-			return nil, err
-		}
-	}
-	return d, os.MkdirAll(d.temporary(), 0o700)
+	return d, errors.Join(os.MkdirAll(filepath.Join(dir, "objects"), 0o700), os.MkdirAll(d.temporary(), 0o700))
 }
 
 func (d *disk) temporary() string { return filepath.Join(d.dir, "filling") }
@@ -143,7 +138,7 @@ func (d *disk) finish(f *os.File, m *Meta) (*Object, error) {
 	n := name{m.Key, m.variant(), uint64(d.now().UnixNano())}
 	path := d.path(&n)
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = d.rename(f.Name(), path)
 	}
 	if err != nil {
 		d.discard(f)
@@ -154,7 +149,21 @@ func (d *disk) finish(f *os.File, m *Meta) (*Object, error) {
 	}
 	indexed := d.insert(n, m.Length+int64(len(tail)))
 	indexed.verified.Store(true)
-	return &Object{Meta: m, path: path, disk: d, verified: &indexed.verified}, nil
+	o := &Object{Meta: m, disk: d, verified: &indexed.verified}
+	o.path.Store(&path)
+	return o, nil
+}
+
+// rename puts a file into its folder, which is made when it is first needed.
+func (d *disk) rename(from, to string) error {
+	err := os.Rename(from, to)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Mkdir(filepath.Dir(to), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return os.Rename(from, to)
 }
 
 // discard removes a temporary file; whoever reads from f may go on.

@@ -61,7 +61,8 @@ func (d *disk) load(n *file) (*Object, error) {
 	if m.Key != n.name.key || m.variant() != n.name.variant {
 		return nil, fmt.Errorf("%w: it holds another key", errDamaged)
 	}
-	o := &Object{Meta: m, path: path, disk: d, verified: &n.verified}
+	o := &Object{Meta: m, disk: d, verified: &n.verified}
+	o.path.Store(&path)
 	if !n.verified.Load() && m.Length <= verifyWhole {
 		if err := verify(f, m, 0, m.Length, io.Discard); err != nil {
 			return nil, err
@@ -155,8 +156,8 @@ func (d *disk) update(path string, m *Meta) error {
 }
 
 // open returns a body that is read from the object's file.
-func (d *disk) open(o *Object, span semantics.Span) (Body, error) {
-	f, err := os.Open(o.path)
+func (d *disk) open(o *Object, span semantics.Span) (io.ReadCloser, error) {
+	f, err := os.Open(*o.path.Load())
 	if err != nil {
 		return nil, err
 	}
@@ -171,5 +172,8 @@ func (d *disk) open(o *Object, span semantics.Span) (Body, error) {
 		f.Close()
 		return nil, err
 	}
-	return &fileBody{f: f, o: o, at: span.First, end: span.First + span.Length}, nil
+	if o.verified.Load() {
+		return &fileBody{f: f, left: span.Length}, nil
+	}
+	return &checkedBody{f: f, o: o, at: span.First, end: span.First + span.Length, all: span.Length == o.Length}, nil
 }

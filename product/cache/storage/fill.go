@@ -276,7 +276,7 @@ func (f *Fill) Commit(m *Meta) *Object {
 	}
 	m.Length, m.Seq, m.sums = f.total, f.seq, f.sums
 	if !spilled {
-		o := &Object{Meta: m, body: f.whole()}
+		o := &Object{Meta: m, held: true, body: f.whole(), disk: f.store.disk}
 		f.store.memory.put(o)
 		f.store.persist(o)
 		return o

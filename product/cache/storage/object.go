@@ -4,6 +4,7 @@
 package storage
 
 import (
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -75,33 +76,21 @@ func (o *Object) cost() int64 {
 // Object is a stored response. Safe for concurrent use.
 type Object struct {
 	*Meta
-	body []byte // nil if the body is only on disk
-	path string // of the file; empty if the body is in memory
-	disk *disk
+	held bool   // whether body is the body; otherwise it is in the file
+	body []byte // shared with whoever reads it: never changed
 
-	origin string                 // of a body in memory: the file it was read from
-	stored atomic.Pointer[string] // of a body in memory: the file it was written to
-
-	verified *atomic.Bool  // whether the file's body was compared with its checksums by this process
-	checked  atomic.Uint64 // purges up to here do not concern it
+	disk     *disk
+	path     atomic.Pointer[string] // of the file, nil if there is none (yet)
+	verified *atomic.Bool           // whether the file's body was compared with its checksums by this process
+	checked  atomic.Uint64          // purges up to here do not concern it
 }
 
-// Open returns span of the body. Close it. It fails if the file has gone or been damaged
-// meanwhile: the object is then dropped, and looking it up again finds nothing.
-func (o *Object) Open(span semantics.Span) (Body, error) {
-	if o.path == "" {
-		return memoryBody(o.body[span.First : span.First+span.Length]), nil
-	}
-	return o.disk.open(o, span)
-}
+// Bytes returns the body if it is held in memory. Do not change it.
+func (o *Object) Bytes() ([]byte, bool) { return o.body, o.held }
 
-// file returns the path of the object's file, empty if it has none.
-func (o *Object) file() string {
-	if p := o.stored.Load(); p != nil {
-		return *p
-	}
-	return o.path + o.origin
-}
+// Open returns span of a body that is in a file. Close it. It fails if the file has gone or been
+// damaged meanwhile: Remove the object then.
+func (o *Object) Open(span semantics.Span) (io.ReadCloser, error) { return o.disk.open(o, span) }
 
 // Age returns how old the response is.
 func (o *Object) Age(now time.Time) time.Duration { return max(now.Sub(o.Born), 0) }

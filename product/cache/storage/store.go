@@ -110,7 +110,7 @@ func (s *Store) Lookup(key Key, request *edge.Header) *Object {
 
 // intoMemory returns the object with its body read, nil if that fails.
 func (o *Object) intoMemory() *Object {
-	f, err := os.Open(o.path)
+	f, err := os.Open(*o.path.Load())
 	if err != nil {
 		return nil
 	}
@@ -119,7 +119,9 @@ func (o *Object) intoMemory() *Object {
 	if _, err := f.ReadAt(body, 0); err != nil && o.Length > 0 {
 		return nil
 	}
-	return &Object{Meta: o.Meta, body: body, disk: o.disk, origin: o.path}
+	in := &Object{Meta: o.Meta, held: true, body: body, disk: o.disk}
+	in.path.Store(o.path.Load())
+	return in
 }
 
 // Begin starts a fill: call it before the origin is asked, so that a purge from then on wins.
@@ -165,16 +167,17 @@ func (s *Store) oldest() uint64 {
 // that head.
 func (s *Store) Freshen(o *Object, m *Meta, seq uint64) *Object {
 	m.Length, m.Seq, m.sums = o.Length, seq, o.sums
-	fresh := &Object{Meta: m, body: o.body, path: o.path, disk: o.disk, verified: o.verified, origin: o.origin}
+	fresh := &Object{Meta: m, held: o.held, body: o.body, disk: o.disk, verified: o.verified}
+	fresh.path.Store(o.path.Load())
 	if m.variant() != o.variant() {
 		// Another Vary came with the validation: it is another object, which only a fill can store.
 		s.Remove(o)
 		return fresh
 	}
 	s.memory.put(fresh)
-	if path := fresh.file(); path != "" {
+	if path := fresh.path.Load(); path != nil {
 		// What fails here is validated again after a restart, nothing else.
-		s.disk.update(path, m)
+		s.disk.update(*path, m)
 	}
 	return fresh
 }
@@ -238,14 +241,14 @@ func (s *Store) Stats() Stats {
 // is on its way has been written. Without it everything is served, but only memory is filled.
 func (s *Store) Run(ctx context.Context) error {
 	if s.disk == nil {
-		return s.sweepNow(ctx)
+		return s.sweepLoop(ctx)
 	}
 	var wg sync.WaitGroup
 	defer s.log.close()
 	defer wg.Wait()
 	var err error
 	wg.Go(func() { err = s.disk.rebuild(ctx.Done()) })
-	wg.Go(func() { s.sweepNow(ctx) })
+	wg.Go(func() { s.sweepLoop(ctx) })
 	for {
 		select {
 		case o := <-s.writes:
@@ -296,14 +299,14 @@ func (s *Store) write(o *Object) {
 		return
 	}
 	if stored, err := s.disk.finish(f, o.Meta); err == nil {
-		o.stored.Store(&stored.path)
+		o.path.Store(stored.path.Load())
 	}
 }
 
 // sweepEvery is how often what was purged is looked for and its space freed.
 const sweepEvery = time.Minute
 
-func (s *Store) sweepNow(ctx context.Context) error {
+func (s *Store) sweepLoop(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {

@@ -1,2 +1,0 @@
-// Package cache is being built.
-package cache
