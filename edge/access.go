@@ -87,7 +87,7 @@ func (s *Server) observeRequest(cv *conversation, abort error) {
 	if abort != nil {
 		m.aborted.Inc()
 	}
-	if s.observe.Events.Watched() {
+	if s.observe.Events.Watched("request") {
 		s.observe.Events.Publish(accessEvent(cv, took, received, abort))
 	}
 }

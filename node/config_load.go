@@ -31,6 +31,7 @@ func LoadConfig(flags map[string]string, environ []string, inherited map[string]
 	for _, values := range []map[string]string{inherited, env, flags} {
 		maps.Copy(given, values)
 	}
+	absolute(given)
 	file := map[string]string{}
 	path := given["config"]
 	if path != "" {
@@ -67,6 +68,22 @@ func LoadConfig(flags map[string]string, environ []string, inherited map[string]
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// absolute makes paths in given mean the same in another process's working directory.
+func absolute(given map[string]string) {
+	delete(given, "data") // both processes know it already
+	paths := []string{"config"}
+	for _, s := range settings() {
+		if s.kind == "file" {
+			paths = append(paths, s.name)
+		}
+	}
+	for _, name := range paths {
+		if path, err := filepath.Abs(given[name]); err == nil && given[name] != "" {
+			given[name] = path
+		}
+	}
 }
 
 func variable(name string) string {

@@ -43,7 +43,7 @@ func (a *API) note(x *exchange, r *http.Request, out *answer) {
 	took := a.o.Clock.Now().Sub(x.start)
 	a.metrics.requests.WithLabelValues(route, strconv.Itoa(out.status)).Inc()
 	a.metrics.seconds.WithLabelValues(route).Observe(took.Seconds())
-	if !a.o.Observe.Events.Watched() {
+	if !a.o.Observe.Events.Watched("api") {
 		return
 	}
 	ev := observe.Event{Kind: "api", Attrs: []slog.Attr{

@@ -150,7 +150,7 @@ func fromDestination(oob []byte) []byte {
 // seen counts an answered query and tells whoever watches.
 func (s *Server) seen(a *responder) {
 	s.meter.count(&a.q, a.r.rcode)
-	if events := s.options.Observe.Events; events.Watched() {
+	if events := s.options.Observe.Events; events.Watched("query") {
 		s.publish(events, a)
 	}
 }
