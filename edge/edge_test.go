@@ -93,6 +93,14 @@ func targetOf(t testing.TB, rawURL string) edge.Target {
 	return edge.Target{Scheme: u.Scheme, Addrs: []netip.Addr{netip.MustParseAddr(u.Hostname())}, Port: uint16(port), ServerName: "example.com", HTTP2: u.Scheme == "https"}
 }
 
+// origin starts an origin and returns its target.
+func origin(t testing.TB, h http.HandlerFunc) edge.Target {
+	t.Helper()
+	o := httptest.NewServer(h)
+	t.Cleanup(o.Close)
+	return targetOf(t, o.URL)
+}
+
 // proxyTo is a handler that sends everything to target.
 func proxyTo(t testing.TB, o edge.OriginOptions, target edge.Target) edge.Handler {
 	t.Helper()
@@ -105,9 +113,7 @@ func proxyTo(t testing.TB, o edge.OriginOptions, target edge.Target) edge.Handle
 }
 
 // behind puts an origin behind a new front.
-func behind(t testing.TB, origin http.Handler) *front {
+func behind(t testing.TB, h http.HandlerFunc) *front {
 	t.Helper()
-	o := httptest.NewServer(origin)
-	t.Cleanup(o.Close)
-	return start(t, edge.ServerOptions{Handler: proxyTo(t, edge.OriginOptions{}, targetOf(t, o.URL))})
+	return start(t, edge.ServerOptions{Handler: proxyTo(t, edge.OriginOptions{}, origin(t, h))})
 }

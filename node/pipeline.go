@@ -18,7 +18,8 @@ var pipeline = []struct {
 	{"certs", edge.Skip},   // answers ACME HTTP-01 challenges
 }
 
-// buildPipeline chains the phases of products in the order above, ending at origin.
+// buildPipeline chains the phases of products in the order above, ending at origin. Around all of
+// them stands compression, which belongs to no product: phases see responses as origins send them.
 func buildPipeline(log *slog.Logger, products []product.Product, origin edge.Handler) (edge.Handler, error) {
 	phases := map[string]edge.Phase{}
 	for _, p := range products {
@@ -38,5 +39,5 @@ func buildPipeline(log *slog.Logger, products []product.Product, origin edge.Han
 	for name := range phases {
 		return nil, fmt.Errorf("product %q takes part in requests but has no place in node/pipeline.go", name)
 	}
-	return edge.Chain(log, steps, origin), nil
+	return edge.Compress(edge.Chain(log, steps, origin)), nil
 }
