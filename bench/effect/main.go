@@ -85,10 +85,10 @@ func measure(changes int, change func(i int) (calls, error)) (rig.Result, error)
 
 // subject is a zone whose records are changed.
 type subject struct {
-	node              *rig.Node
-	name, zone        string
-	text, web, cached string // IDs of records, and a URL
-	dns               net.Conn
+	node       *rig.Node
+	name, zone string
+	text, web  string // IDs of records
+	dns        net.Conn
 }
 
 func prepare(n *rig.Node, name string, port, records int) (*subject, error) {

@@ -3,6 +3,7 @@ package filter_test
 import (
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"selvage/engine/filter"
@@ -220,6 +221,7 @@ func TestFaults(t *testing.T) {
 		{``, `The expression is empty; to match everything, write "true".`},
 		{`http.hots eq "x"`, "Filter parsing error (1:1):\nhttp.hots eq \"x\"\n^^^^^^^^^ unknown field http.hots; did you mean http.host?"},
 		{`ssl and path eq "/"`, "did you mean http.request.uri.path?"},
+		{`cf.bot_management.score lt 30`, "field cf.bot_management.score is not available here"},
 		{`lowwer(http.host) eq "x"`, "unknown function lowwer; did you mean lower?"},
 		{`http.host`, "this gives String where a condition is needed"},
 		{`http.host eq`, "the expression ends here, expected a string in double quotes"},
@@ -374,4 +376,31 @@ func TestValue(t *testing.T) {
 			t.Errorf("CompileValue(%q) = %v, want a fault with %q", src, err, want)
 		}
 	}
+}
+
+// TestMatchTogether matches one expression for different requests at once: what an evaluation needs
+// must not leak into another.
+func TestMatchTogether(t *testing.T) {
+	e, err := filter.Compile(`any(lower(http.request.headers.names[*])[*] eq "x-me") and all(len(http.request.uri.args["a"][*])[*] in {2})`, filter.RequestSchema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			r := example()
+			r.arrays[filter.HTTPHeaderNames] = []string{"A", "B", "C", "x-Other"}
+			r.maps[filter.HTTPArgs]["a"] = []string{"12", "34"}
+			if i%2 == 0 {
+				r.arrays[filter.HTTPHeaderNames] = []string{"x-Me"}
+			}
+			for range 1000 {
+				if got := e.Match(r); got != (i%2 == 0) {
+					t.Errorf("request %d matched: %v", i, got)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -493,5 +493,8 @@ func (p *parser) unknown(from int, word string) error {
 	if near := nearest(word, p.schema.names); near != "" {
 		return p.fail(from, "unknown field %s; did you mean %s?", word, near)
 	}
+	if first, _, _ := strings.Cut(word, "."); first == "cf" || first == "ip" || first == "http" || first == "raw" || first == "tcp" || first == "udp" {
+		return p.fail(from, "field %s is not available here", word)
+	}
 	return p.fail(from, "unknown field %s", word)
 }
