@@ -94,6 +94,9 @@ func (c *Commit) Wait() error {
 	if err := c.b.SyncWait(); err != nil {
 		return c.d.fail(err)
 	}
+	if err := c.d.broken.Load(); err != nil {
+		return err
+	}
 	c.d.metrics.sync.Observe(time.Since(c.began).Seconds())
 	if err := c.b.Close(); err != nil {
 		return fmt.Errorf("end a batch: %w", err)

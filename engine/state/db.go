@@ -115,7 +115,7 @@ func (d *DB) open(fs vfs.FS) (err error) {
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	d.pebble, err = pebble.Open(filepath.Join(d.dir, "pebble"), &pebble.Options{
-		FS:                          fs,
+		FS:                          fence{fs, d},
 		Cache:                       cache,
 		MemTableSize:                memTableBytes,
 		MemTableStopWritesThreshold: 4,
@@ -124,7 +124,11 @@ func (d *DB) open(fs vfs.FS) (err error) {
 		FormatMajorVersion:          pebble.FormatNewest,
 		Logger:                      pebbleLog{d},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { d.log.Error("background work of the store failed", "dir", d.dir, "error", err) },
+			BackgroundError: func(err error) {
+				if !vfs.IsNoSpaceError(err) { // of a full disk the log knows already
+					d.log.Error("background work of the store failed", "dir", d.dir, "error", err)
+				}
+			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
 				d.log.Error("the store is damaged", "dir", d.dir, "file", i.Path, "error", i.Details)
 			},

@@ -24,6 +24,7 @@ type room struct {
 	path    string // of the ballast
 	ballast int64  // bytes
 	log     *slog.Logger
+	space   func(dir string) (free, total int64, err error)
 	full    atomic.Bool
 
 	mu      sync.Mutex // guards the file at path, and the fields below
@@ -31,10 +32,10 @@ type room struct {
 }
 
 func newRoom(dir string, ballast int64, log *slog.Logger) *room {
-	r := &room{dir: dir, path: filepath.Join(dir, "ballast"), ballast: ballast, log: log}
+	r := &room{dir: dir, path: filepath.Join(dir, "ballast"), ballast: ballast, log: log, space: diskSpace}
 	if ballast == 0 {
 		r.ballast = defaultBallast
-		if _, total, err := diskSpace(dir); err == nil {
+		if _, total, err := r.space(dir); err == nil {
 			r.ballast = min(r.ballast, total/16)
 		}
 	}
@@ -49,7 +50,7 @@ func (r *room) check(batchBytes int64) error {
 	if r == nil {
 		return nil
 	}
-	free, _, err := diskSpace(r.dir)
+	free, _, err := r.space(r.dir)
 	if err != nil {
 		return nil // not known; the ballast still stands by
 	}
@@ -80,7 +81,7 @@ func (r *room) restore() bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	free, _, err := diskSpace(r.dir)
+	free, _, err := r.space(r.dir)
 	if err != nil || r.full.Load() && free < r.ballast {
 		return false
 	}
