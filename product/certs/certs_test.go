@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -232,4 +233,22 @@ func parseQuery(s string) url.Values {
 		panic(err)
 	}
 	return q
+}
+
+// delete removes a noun and rolls that out.
+func (h house) delete(t testing.TB, key spec.Key) {
+	t.Helper()
+	err := h.state.Update(t.Context(), spec.Actor{}, func(tx product.Tx) error { return tx.Delete(key) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// heap returns the bytes in use.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

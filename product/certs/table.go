@@ -1,7 +1,11 @@
 package certs
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
 	"crypto/tls"
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,8 +26,9 @@ var sourceNames = [sources]string{"custom", "acme", "local"}
 
 // table is what the hot path reads: immutable, replaced as a whole.
 type table struct {
-	zones   map[string]*zoneTable // by zone name
-	revoked map[string]struct{}   // serials of revoked origin certificates
+	zones   map[string]*zoneTable       // by zone name
+	configs map[string]*spec.ZoneConfig // that it was compiled from, by zone ID
+	revoked map[string]struct{}         // serials of revoked origin certificates
 }
 
 // zoneTable is one compiled zone. Immutable but for the slots' key pairs.
@@ -39,7 +44,28 @@ type zoneTable struct {
 
 // compile builds the table of next and takes over from prev what did not change.
 func compile(next *spec.Snapshot, prev *table) *table {
-	t := &table{zones: make(map[string]*zoneTable, len(next.Zones)), revoked: revokedSerials(next)}
+	t := &table{configs: next.Zones, revoked: revokedSerials(next)}
+	var changed []*spec.ZoneConfig
+	same := len(next.Zones) == len(prev.configs)
+	for id, config := range next.Zones {
+		old := prev.configs[id]
+		if old == config {
+			continue
+		}
+		changed = append(changed, config)
+		same = same && old != nil && old.Zone.Name == config.Zone.Name && old.Zone.Status == config.Zone.Status
+	}
+	if same {
+		// The usual case: nothing came, went or changed its standing, so who is served stays.
+		t.zones = maps.Clone(prev.zones)
+		for _, config := range changed {
+			if z := prev.zones[config.Zone.Name]; z.config.Zone.ID == config.Zone.ID {
+				t.zones[config.Zone.Name] = compileZone(config, z)
+			}
+		}
+		return t
+	}
+	t.zones = make(map[string]*zoneTable, len(next.Zones))
 	for _, config := range next.Zones {
 		name := config.Zone.Name
 		if other := t.zones[name]; other != nil && !before(config.Zone, other.config.Zone) {
@@ -226,7 +252,7 @@ func (c *Certs) best(slots []*slot, hello *tls.ClientHelloInfo, now int64) *tls.
 			c.metrics.unreadable.Inc()
 			continue
 		}
-		if len(slots) == 1 || hello.SupportsCertificate(cert) == nil {
+		if len(slots) == 1 || fits(cert, hello) {
 			c.metrics.chosen[s.source].Inc()
 			return cert
 		}
@@ -238,6 +264,33 @@ func (c *Certs) best(slots []*slot, hello *tls.ClientHelloInfo, now int64) *tls.
 		c.metrics.chosen[from].Inc()
 	}
 	return fallback
+}
+
+// fits tells whether the client can do with cert. In TLS 1.3 the signature schemes say it all, and
+// looking for one allocates nothing.
+func fits(cert *tls.Certificate, hello *tls.ClientHelloInfo) bool {
+	if slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
+		if scheme := schemeOf(cert.Leaf.PublicKey); scheme != 0 && slices.Contains(hello.SignatureSchemes, scheme) {
+			return true
+		}
+	}
+	return hello.SupportsCertificate(cert) == nil
+}
+
+// schemeOf returns the first scheme that a key signs TLS 1.3 handshakes with, 0 if unknown.
+func schemeOf(public any) tls.SignatureScheme {
+	switch k := public.(type) {
+	case *rsa.PublicKey:
+		return tls.PSSWithSHA256
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return tls.ECDSAWithP256AndSHA256
+		case elliptic.P384():
+			return tls.ECDSAWithP384AndSHA384
+		}
+	}
+	return 0
 }
 
 // localSlot returns what the local CA may issue for host, or nil.
