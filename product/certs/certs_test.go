@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"selvage/product"
@@ -22,19 +23,18 @@ import (
 
 // memory is a State without a disk that rolls every change out to one product.
 type memory struct {
-	mu      sync.Mutex
-	snap    *spec.Snapshot
+	snap    atomic.Pointer[spec.Snapshot]
+	mu      sync.Mutex // held during updates
 	product product.Product
-	fail    error // of the next updates
 }
 
-func newMemory(snap *spec.Snapshot) *memory { return &memory{snap: snap} }
-
-func (m *memory) Snapshot() *spec.Snapshot {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.snap
+func newMemory(snap *spec.Snapshot) *memory {
+	m := &memory{}
+	m.snap.Store(snap)
+	return m
 }
+
+func (m *memory) Snapshot() *spec.Snapshot { return m.snap.Load() }
 
 func (m *memory) Update(ctx context.Context, _ spec.Actor, fn func(tx product.Tx) error) error {
 	m.mu.Lock()
@@ -42,18 +42,16 @@ func (m *memory) Update(ctx context.Context, _ spec.Actor, fn func(tx product.Tx
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if m.fail != nil {
-		return m.fail
-	}
-	tx := &memoryTx{snap: m.snap}
+	tx := &memoryTx{snap: m.Snapshot()}
 	if err := fn(tx); err != nil {
 		return err
 	}
-	m.snap = m.snap.With(m.snap.Version+1, tx.changes)
+	next := tx.snap.With(tx.snap.Version+1, tx.changes)
+	m.snap.Store(next)
 	if m.product == nil {
 		return nil
 	}
-	c, err := m.product.Prepare(ctx, m.snap)
+	c, err := m.product.Prepare(ctx, next)
 	if err != nil {
 		return err
 	}

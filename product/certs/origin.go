@@ -62,10 +62,10 @@ func allowed(call *product.Call, p product.Permission, z *spec.Zone) bool {
 
 // mayAll tells whether the caller has p on every zone of an origin certificate that still exists,
 // and on one at least.
-func (c *Certs) mayAll(call *product.Call, o *spec.OriginCertificate, p product.Permission) bool {
-	zones, found := c.state.Snapshot().Zones, false
+func mayAll(snap *spec.Snapshot, call *product.Call, o *spec.OriginCertificate, p product.Permission) bool {
+	found := false
 	for _, id := range o.ZoneIDs {
-		z := zones[id]
+		z := snap.Zones[id]
 		if z == nil {
 			continue
 		}
@@ -89,7 +89,7 @@ func (c *Certs) listOrigin(_ context.Context, call *product.Call) (product.Reply
 	}
 	list := []*spec.OriginCertificate{}
 	for _, o := range snap.Origins {
-		if slices.Contains(o.ZoneIDs, id) && o.RevokedAt.IsZero() && c.mayAll(call, o, readSSL) {
+		if slices.Contains(o.ZoneIDs, id) && o.RevokedAt.IsZero() && mayAll(snap, call, o, readSSL) {
 			list = append(list, o)
 		}
 	}
@@ -104,16 +104,19 @@ func (c *Certs) listOrigin(_ context.Context, call *product.Call) (product.Reply
 	return product.Reply{Result: views, Info: info}, err
 }
 
-func (c *Certs) findOrigin(call *product.Call, o *spec.OriginCertificate, p product.Permission) error {
-	if o == nil || !c.mayAll(call, o, p) {
-		return fault.New(fault.NotFound, "There is no origin certificate %.40q that you have access to.", call.Params["certificate_id"])
+// findOrigin returns the origin certificate that the path names, if the caller has p on it.
+func findOrigin(snap *spec.Snapshot, call *product.Call, p product.Permission) (*spec.OriginCertificate, error) {
+	id := call.Params["certificate_id"]
+	o := snap.Origins[id]
+	if o == nil || !mayAll(snap, call, o, p) {
+		return nil, fault.New(fault.NotFound, "There is no origin certificate %.40q that you have access to.", id)
 	}
-	return nil
+	return o, nil
 }
 
 func (c *Certs) getOrigin(_ context.Context, call *product.Call) (product.Reply, error) {
-	o := c.state.Snapshot().Origins[call.Params["certificate_id"]]
-	if err := c.findOrigin(call, o, readSSL); err != nil {
+	o, err := findOrigin(c.state.Snapshot(), call, readSSL)
+	if err != nil {
 		return product.Reply{}, err
 	}
 	return product.Reply{Result: viewOrigin(o)}, nil
@@ -221,8 +224,8 @@ func (c *Certs) revokeOrigin(ctx context.Context, call *product.Call) (product.R
 	id := call.Params["certificate_id"]
 	var o spec.OriginCertificate
 	err := c.state.Update(ctx, call.Actor, func(tx product.Tx) error {
-		old := tx.Snapshot().Origins[id]
-		if err := c.findOrigin(call, old, writeSSL); err != nil {
+		old, err := findOrigin(tx.Snapshot(), call, writeSSL)
+		if err != nil {
 			return err
 		}
 		o = *old
