@@ -77,9 +77,9 @@ func functions() []*function {
 	}
 }
 
-func functionNames() []string {
+func (p *parser) functionNames() []string {
 	var names []string
-	for _, f := range functions() {
+	for _, f := range p.functions {
 		names = append(names, f.name)
 	}
 	return names
@@ -87,12 +87,11 @@ func functionNames() []string {
 
 // call reads the arguments of the function that word names, and completes n as a call to it.
 func (p *parser) call(n *node, word string) error {
-	fs := functions()
-	i := slices.IndexFunc(fs, func(f *function) bool { return f.name == word })
+	i := slices.IndexFunc(p.functions, func(f *function) bool { return f.name == word })
 	if i < 0 {
 		return p.unknown(n.from, word)
 	}
-	f := fs[i]
+	f := p.functions[i]
 	if f.value && !p.forValue {
 		return p.fail(n.from, "%s() is for values of rewrites and redirects, not for conditions", word)
 	}

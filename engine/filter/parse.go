@@ -14,6 +14,7 @@ import (
 type parser struct {
 	scanner
 	schema    *Schema
+	functions []*function
 	forValue  bool // a value expression: functions for rewrites may be used
 	depth     int
 	regexes   int
@@ -26,7 +27,7 @@ func parse(src string, s *Schema, forValue bool) (*node, error) {
 	if err := budget.Check("The expression's length in characters", int64(len(src)), MaxLength); err != nil {
 		return nil, err
 	}
-	p := &parser{scanner: scanner{src: src}, schema: s, forValue: forValue}
+	p := &parser{scanner: scanner{src: src}, schema: s, functions: functions(), forValue: forValue}
 	p.space()
 	if p.pos == len(src) {
 		return nil, fault.New(fault.Invalid, `The expression is empty; to match everything, write "true".`)
@@ -485,10 +486,10 @@ func (p *parser) index(n *node) (*node, error) {
 // unknown says that word names nothing here, and what may have been meant.
 func (p *parser) unknown(from int, word string) error {
 	if p.peek() == '(' {
-		if near := nearest(word, functionNames()); near != "" {
+		if near := nearest(word, p.functionNames()); near != "" {
 			return p.fail(from, "unknown function %s; did you mean %s?", word, near)
 		}
-		return p.fail(from, "unknown function %s; there are %s", word, strings.Join(functionNames(), ", "))
+		return p.fail(from, "unknown function %s; there are %s", word, strings.Join(p.functionNames(), ", "))
 	}
 	if near := nearest(word, p.schema.names); near != "" {
 		return p.fail(from, "unknown field %s; did you mean %s?", word, near)
