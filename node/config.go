@@ -68,7 +68,7 @@ func settings() []setting {
 		{"log", "info", "level", "what the node logs to stderr: debug, info, warn, error", oneOf(func(c *Config) *string { return &c.Log }, "debug", "info", "warn", "error")},
 		{"access-log", "file", "where", "one JSON line per request: file (DIR/logs/access.log), stdout, off", oneOf(func(c *Config) *string { return &c.AccessLog }, "file", "stdout", "off")},
 		{"access-log-size", "100MiB", "size", "size at which the access log file is rotated; five old ones are kept", size(func(c *Config) *int64 { return &c.AccessLogSize }, 1<<10)},
-		{"cache-memory", "64MiB", "size", "memory for cached responses", size(func(c *Config) *int64 { return &c.CacheMemory }, 0)},
+		{"cache-memory", "64MiB", "size", "memory for cached responses", size(func(c *Config) *int64 { return &c.CacheMemory }, 1<<20)},
 		{"cache-disk", "10GiB", "size", "disk space for cached responses; 0 caches in memory only", size(func(c *Config) *int64 { return &c.CacheDisk }, 0)},
 		{"memory-limit", "0", "size", "soft limit on the node's memory; 0 is three quarters of the machine or cgroup", size(func(c *Config) *int64 { return &c.MemoryLimit }, 0)},
 		{"drain", "30s", "time", "how long requests under way may take to finish when the node stops or is taken over", duration(func(c *Config) *time.Duration { return &c.Drain })},

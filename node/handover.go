@@ -16,13 +16,14 @@ import (
 //
 //	new  hello      who I am; the protocol I speak
 //	old  sockets    the listening sockets and the lock as SCM_RIGHTS, what I was configured with
-//	new  prepared   I have loaded the last good snapshot and could serve
+//	new  prepared   my configuration is good and I have the sockets it asks for
 //	old  released   I let API requests wait, have finished those under way, and closed the store
 //	new  ready      I have opened the store and serve on the sockets; API requests that still reach
 //	                you: pass them to DIR/relay.sock
 //	old             stops accepting, drains its connections, and leaves; the talk ends with it
 //
-// The old node serves sites all the time. If the new one says failed, goes silent or dies before it
+// The old node serves sites all the time, as they were when it released the store: a connection to it
+// gets one more answer at most after the new one serves. If the new one says failed, goes silent or dies before it
 // is ready, the old one opens the store again and goes on as if nothing had happened. Both sides
 // refuse a protocol they do not know before anything has moved.
 const handoverProtocol = 1
@@ -32,9 +33,8 @@ const (
 	relaySocket    = "relay.sock"
 
 	replyWithin    = 10 * time.Second // a side that only has to answer
-	preparedWithin = 60 * time.Second // loading a large snapshot
 	releasedWithin = 30 * time.Second // finishing API requests under way, closing the store
-	readyWithin    = 60 * time.Second // opening the store
+	readyWithin    = 60 * time.Second // preparing a large snapshot, opening the store
 )
 
 // The steps of the talk, see handoverProtocol.

@@ -50,7 +50,8 @@ type Node struct {
 	state      *lateState
 	control    control
 	door       *door
-	background *background
+	background *background // ends when the store goes
+	lasting    *background // ends when the node has drained
 	serving    *serving
 
 	life        context.Context // ends when the node has drained
@@ -86,7 +87,9 @@ func newNode(l Launch) (*Node, error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
-	n := &Node{config: c, started: time.Now(), stdout: l.Stdout, health: &health{}, sockets: sockets{}, succeeded: make(chan struct{})}
+	n := &Node{
+		config: c, started: time.Now(), stdout: l.Stdout, health: &health{}, sockets: sockets{}, state: newLateState(), door: newDoor(), succeeded: make(chan struct{}),
+	}
 	if l.Takeover {
 		err = n.takeSockets(l)
 	} else {
@@ -123,24 +126,25 @@ func newLog(c Config, w io.Writer) *slog.Logger {
 // start brings the node up until it is ready: sites first, then the store and the API.
 func (n *Node) start(ctx context.Context) error {
 	limits := setLimits(n.config)
-	n.state = newLateState()
+	if n.predecessor != nil {
+		if err := n.predecessor.awaitRelease(); err != nil {
+			return fmt.Errorf("take over from pid %d: %w", n.predecessor.pid, err)
+		}
+	}
 	var err error
 	if n.parts, err = buildParts(n); err != nil {
 		return err
 	}
 	n.serveLastGood(ctx)
-	n.door = newDoor()
-	n.background = newBackground(n.log, n.parts.tasks())
+	ending, last := n.parts.tasks()
+	n.background, n.lasting = newBackground(n.log, ending), newBackground(n.log, last)
 	if n.serving, err = newServing(n); err != nil {
 		return err
 	}
-	if n.predecessor == nil {
-		os.Remove(n.nodeFile())
-		n.serving.start(n)
-		n.openControl()
-	} else if err := n.succeed(); err != nil {
+	if err := n.begin(); err != nil {
 		return err
 	}
+	n.lasting.start(n.life)
 	n.background.start(n.life)
 	if err := n.announce(); err != nil {
 		return err
@@ -150,16 +154,22 @@ func (n *Node) start(ctx context.Context) error {
 	return nil
 }
 
-// succeed takes the store and the traffic from the predecessor.
-func (n *Node) succeed() error {
-	if err := n.predecessor.awaitRelease(); err != nil {
-		return fmt.Errorf("take over from pid %d: %w", n.predecessor.pid, err)
+// begin serves. At a first start sites come first: they do not need the store. At a takeover they
+// come last, when nothing can fail any more: until then the predecessor serves them.
+func (n *Node) begin() error {
+	if n.predecessor == nil {
+		os.Remove(n.nodeFile())
+		n.serving.start(n)
+		n.openControl()
+		return nil
 	}
 	relay, err := listenUnix(n.config.Data, "unix", relaySocket)
 	if err != nil {
 		return err
 	}
-	n.openControl()
+	if err := n.openControl(); err != nil && n.predecessor.broken == "" {
+		return fmt.Errorf("take over from pid %d: %w", n.predecessor.pid, err)
+	}
 	n.serving.start(n)
 	n.predecessor.succeed()
 	n.serving.group.Go(func() { n.serveRelay(relay) })
@@ -234,6 +244,8 @@ func (n *Node) drain() error {
 		n.log.Warn("requests were cut at the end of the time they had to finish", "error", err)
 	}
 	n.background.stop()
+	n.lasting.stop()
+	n.parts.origins.Close()
 	n.closeControl("The node is stopping.")
 	if n.successor == nil {
 		os.Remove(n.nodeFile())
@@ -252,6 +264,7 @@ func (n *Node) drain() error {
 func (n *Node) undo(why error) {
 	if n.background != nil {
 		n.background.stop()
+		n.lasting.stop()
 	}
 	n.closeControl("The node did not start.")
 	if n.predecessor != nil {

@@ -16,6 +16,7 @@ var pipeline = []struct {
 }{
 	{"proxy", edge.Refuse}, // whose host is this, where is its origin; without it nothing is known
 	{"certs", edge.Skip},   // answers ACME HTTP-01 challenges
+	{"cache", edge.Skip},   // answers from memory or disk, or remembers what the origin says
 }
 
 // buildPipeline chains the phases of products in the order above, ending at origin. Around all of

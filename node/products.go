@@ -12,7 +12,9 @@ import (
 
 	"selvage/control/rollout"
 	"selvage/edge"
+	"selvage/foundation/observe"
 	"selvage/product"
+	"selvage/product/cache"
 	"selvage/product/certs"
 	"selvage/product/dns"
 	"selvage/product/proxy"
@@ -22,6 +24,7 @@ import (
 type parts struct {
 	all       []product.Product
 	certs     *certs.Certs
+	cache     *cache.Cache
 	dns       *dns.Server
 	rollout   *rollout.Rollout
 	origins   *edge.Origins
@@ -45,13 +48,16 @@ func buildParts(n *Node) (parts, error) {
 	if p.certs, err = certs.New(certs.Options{State: n.state, Dir: dir("certs"), ACME: c.ACME, Observe: n.observe}); err != nil {
 		return p, err
 	}
+	if p.cache, err = cache.New(cacheOptions(c, n.observe)); err != nil {
+		return p, err
+	}
 	secret, err := keptSecret(dir("dns-cookie.key"))
 	if err != nil {
 		return p, err
 	}
 	p.dns = dns.New(dns.Options{State: n.state, Addresses: p.addresses, CookieSecret: secret, Observe: n.observe})
 	front := proxy.New(proxy.Options{Ports: n.ports, Country: p.countries.of, Observe: n.observe})
-	p.all = []product.Product{front, p.certs, p.dns}
+	p.all = []product.Product{front, p.certs, p.cache, p.dns}
 
 	roots, err := originRoots(dir("certs/origin-ca.pem"))
 	if err != nil {
@@ -67,13 +73,44 @@ func buildParts(n *Node) (parts, error) {
 	return p, err
 }
 
-// tasks is the background work of products and rollout.
-func (p *parts) tasks() []task {
-	tasks := []task{{"rollout", p.rollout.Run}}
-	for _, pr := range p.all {
-		tasks = append(tasks, task{pr.Name(), pr.Run})
+func cacheOptions(c Config, o observe.Observer) cache.Options {
+	options := cache.Options{Dir: filepath.Join(c.Data, "cache"), MemoryBytes: c.CacheMemory, DiskBytes: c.CacheDisk, Observe: o}
+	if c.CacheDisk == 0 {
+		options.Dir = ""
 	}
-	return tasks
+	return options
+}
+
+// lasting is a product whose Run goes on while the node drains, for requests under way need it. At a
+// takeover it lets go of what the successor needs, and takes it back if there is none after all.
+type lasting interface {
+	Release()
+	Reclaim()
+}
+
+var _ lasting = (*cache.Cache)(nil)
+
+// tasks is the background work of products and rollout: what ends when the store goes, and what
+// lasts until the node has drained.
+func (p *parts) tasks() (ending, last []task) {
+	ending = []task{{"rollout", p.rollout.Run}}
+	for _, pr := range p.all {
+		t := task{pr.Name(), pr.Run}
+		if _, ok := pr.(lasting); ok {
+			last = append(last, t)
+			continue
+		}
+		ending = append(ending, t)
+	}
+	return ending, last
+}
+
+func (p *parts) each(f func(l lasting)) {
+	for _, pr := range p.all {
+		if l, ok := pr.(lasting); ok {
+			f(l)
+		}
+	}
 }
 
 // ports returns the ports that clients reach sites at.

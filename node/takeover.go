@@ -21,7 +21,8 @@ type predecessor struct {
 	given   map[string]string
 	sockets sockets
 	lock    *os.File
-	gone    bool // it died in the middle: what it held is ours
+	gone    bool   // it died in the middle: what it held is ours
+	broken  string // why its store was not open; empty if it was
 }
 
 // greet asks the node that runs on dir to hand itself over.
@@ -64,18 +65,20 @@ func (p *predecessor) receiveSockets() error {
 	return nil
 }
 
-// awaitRelease tells the predecessor that this process could serve, and returns when the store is
-// free. A predecessor that dies meanwhile has left everything to us.
+// awaitRelease tells the predecessor that this process has what it needs, and returns when the store
+// is free. A predecessor that dies meanwhile has left everything to us.
 func (p *predecessor) awaitRelease() error {
 	if err := p.courier.send(message{Step: stepPrepared}); err != nil {
 		p.gone = true
 		return nil
 	}
-	_, _, err := p.courier.receive(stepReleased, releasedWithin)
+	m, fds, err := p.courier.receive(stepReleased, releasedWithin)
+	closeAll(fds)
 	if errors.Is(err, io.EOF) {
 		p.gone = true
 		return nil
 	}
+	p.broken = m.Reason
 	return err
 }
 
@@ -152,11 +155,15 @@ func (n *Node) give(c *courier) error {
 	if err := n.giveSockets(c); err != nil {
 		return err
 	}
-	if _, _, err := c.receive(stepPrepared, preparedWithin); err != nil {
+	if _, _, err := c.receive(stepPrepared, replyWithin); err != nil {
 		return err
 	}
 	n.release()
-	if err := c.send(message{Step: stepReleased}); err != nil {
+	released := message{Step: stepReleased}
+	if why := n.control.broken.Load(); why != nil {
+		released.Reason = *why
+	}
+	if err := c.send(released); err != nil {
 		n.resume()
 		return err
 	}
@@ -191,11 +198,13 @@ func (n *Node) release() {
 		n.log.Warn("API requests are still under way after the time they have to finish", "error", err)
 	}
 	n.background.stop()
+	n.parts.each(lasting.Release)
 	n.closeControl("The node is handing over to a new process: try again.")
 }
 
 // resume takes back what release gave away.
 func (n *Node) resume() {
+	n.parts.each(lasting.Reclaim)
 	n.openControl()
 	n.background.start(n.life)
 }

@@ -138,6 +138,9 @@ func (c *Cache) RulePhases() []product.RulePhase {
 // Serving goes on; purges are refused, for they are the other's to record.
 func (c *Cache) Release() { c.store.Release() }
 
+// Reclaim takes the folder back after Release, when the other process gave up before its Run.
+func (c *Cache) Reclaim() { c.store.Reclaim() }
+
 // Stats returns what is stored.
 func (c *Cache) Stats() storage.Stats { return c.store.Stats() }
 

@@ -225,6 +225,13 @@ func (s *Store) Release() {
 	}
 }
 
+// Reclaim undoes Release, if the other process never came to Run.
+func (s *Store) Reclaim() {
+	if s.disk != nil {
+		s.disk.released.Store(false)
+	}
+}
+
 // Stats returns what the store holds.
 func (s *Store) Stats() Stats {
 	st := Stats{MemoryEvicted: s.memory.evicted.Load(), Purges: s.purges.size(), DiskSkipped: s.skipped.Load(), Indexed: true}
