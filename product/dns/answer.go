@@ -161,7 +161,8 @@ func (a *responder) give(n *node, owner, base int) *rrset {
 		a.flatten(n.flat, owner, base)
 		return nil
 	}
-	if s := n.set(mdns.TypeCNAME); s != nil {
+	// RRSIG and NSEC stand beside a CNAME, so it says nothing about them (RFC 4035, 2.5).
+	if s := n.set(mdns.TypeCNAME); s != nil && typ != mdns.TypeRRSIG && typ != mdns.TypeNSEC {
 		a.r.must(sectionAnswer, s, owner, base, ownTTL)
 		if a.r.truncated {
 			return nil

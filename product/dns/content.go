@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	mdns "github.com/miekg/dns"
 	"golang.org/x/net/idna"
@@ -161,6 +162,9 @@ func (r *reader) field(fd field) (value, error) {
 	default: // kindString, kindRest
 		if fd.kind == kindString && len(t.text) > 255 {
 			return value{}, errors.New("it is longer than 255 octets")
+		}
+		if !utf8.ValidString(t.text) { // its data object could not say it
+			return value{}, errors.New("it is not UTF-8 text")
 		}
 		return value{text: t.text, octets: t.text}, nil
 	}

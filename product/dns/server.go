@@ -86,7 +86,9 @@ func New(o Options) *Server {
 		meter:       m,
 		connections: budget.Slots{Limit: int64(o.Connections)},
 	}
-	s.table.Store(s.emptyTable(0))
+	t := newTable()
+	t.edge = newEdgeSets(o.Addresses(), o.ALPN)
+	s.table.Store(t)
 	return s
 }
 
@@ -106,32 +108,36 @@ func systemResolvers() []string {
 // Name returns "dns".
 func (s *Server) Name() string { return "dns" }
 
-func (s *Server) emptyTable(zones int) *table {
-	t := newTable(zones)
-	t.edge = newEdgeSets(s.options.Addresses(), s.options.ALPN)
-	return t
-}
-
 // Prepare compiles the zones that changed.
 func (s *Server) Prepare(ctx context.Context, next *spec.Snapshot) (product.Change, error) {
 	old := s.table.Load()
-	t := s.emptyTable(len(next.Zones))
+	t := old.clone()
+	t.edge = newEdgeSets(s.options.Addresses(), s.options.ALPN)
+	for id, z := range old.byID {
+		if next.Zones[id] == nil {
+			t.remove(z)
+		}
+	}
 	var faults []error
 	for id, config := range next.Zones {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		z := old.byID[id]
-		if z == nil || z.config != config {
-			var err error
-			if z, err = compile(z, config); err != nil {
-				faults = append(faults, &product.ZoneError{ZoneID: id, Err: err})
-				continue
-			}
+		before := old.byID[id]
+		if before != nil && before.config == config {
+			continue
 		}
-		if other := t.zones[z.name]; other != nil {
+		z, err := compile(before, config)
+		if err != nil {
+			faults = append(faults, &product.ZoneError{ZoneID: id, Err: err})
+			continue
+		}
+		if other := t.zones[z.name]; other != nil && other.config.Zone.ID != id {
 			faults = append(faults, doubleZone(other, z))
 			continue
+		}
+		if before != nil {
+			t.remove(before)
 		}
 		t.add(z)
 	}

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"maps"
 	"net/netip"
 
 	mdns "github.com/miekg/dns"
@@ -16,7 +17,7 @@ type table struct {
 	version *rrset // the answer to version.bind
 }
 
-func newTable(zones int) *table {
+func newTable() *table {
 	hinfo := newEncoder("", mdns.TypeHINFO, 3789)
 	at := hinfo.begin()
 	hinfo.strings("RFC8482")
@@ -28,7 +29,19 @@ func newTable(zones int) *table {
 	version.strings("selvage")
 	version.end(at)
 	version.set.wire[5] = mdns.ClassCHAOS // after pointer and type
-	return &table{zones: make(map[string]*zone, zones), byID: make(map[string]*zone, zones), any: hinfo.done(), version: version.done()}
+	return &table{zones: map[string]*zone{}, byID: map[string]*zone{}, any: hinfo.done(), version: version.done()}
+}
+
+// clone returns a table of the same zones that can be changed until it is in use.
+func (t *table) clone() *table {
+	c := *t
+	c.zones, c.byID = maps.Clone(t.zones), maps.Clone(t.byID)
+	return &c
+}
+
+func (t *table) remove(z *zone) {
+	delete(t.zones, z.name)
+	delete(t.byID, z.config.Zone.ID)
 }
 
 func (t *table) add(z *zone) {
