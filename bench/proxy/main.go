@@ -5,6 +5,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -118,12 +119,20 @@ func measure(dir string, p *peer, w workload, seconds int) (map[string]float64, 
 		return nil, err
 	}
 	pid := p.program.PID()
-	before, began := rig.CPU(pid), time.Now()
-	got, err := load(dir, p, w, time.Duration(seconds)*time.Second)
-	if err != nil {
-		return nil, err
+	var got loaded
+	var before, cpu, wall time.Duration
+	for attempt := 0; got.requests == 0; attempt++ {
+		began := time.Now()
+		before = rig.CPU(pid)
+		var err error
+		if got, err = load(dir, p, w, time.Duration(seconds)*time.Second); err != nil {
+			return nil, err
+		}
+		cpu, wall = rig.CPU(pid)-before, time.Since(began)
+		if got.requests == 0 && attempt == 2 {
+			return nil, errors.New("not one request ended in three loads; is the machine busy with something else?")
+		}
 	}
-	cpu, wall := rig.CPU(pid)-before, time.Since(began)
 	return map[string]float64{
 		"requests/s":     float64(got.requests) / float64(seconds),
 		"CPU us/request": float64(cpu.Microseconds()) / float64(got.requests),
