@@ -18,9 +18,11 @@ import (
 )
 
 const (
-	saveDelay  = time.Second      // changes of this long are written at once
-	retrySave  = 10 * time.Second // pause after a failed write
-	keepOrphan = time.Hour        // a zone's file that nobody names is kept, another process may be about to
+	saveDelay    = time.Second      // changes of at least this long are written at once
+	maxSaveDelay = 30 * time.Second // and of at most this long, however slow the disk is
+	saveShare    = 20               // writing may take one part in so many of the time
+	retrySave    = 10 * time.Second // pause after a failed write
+	keepOrphan   = time.Hour        // a file of another process is kept, an index may be about to name it
 
 	maxIndexBytes = 256 << 20
 	indexMagic    = "selvage last good 1 "
@@ -36,8 +38,9 @@ type disk struct {
 	mu   sync.Mutex // guards next
 	next *spec.Snapshot
 
-	writing sync.Mutex // held by flush; guards files
-	files   map[string]zoneFile
+	writing sync.Mutex          // held by flush; guards the fields below
+	files   map[string]zoneFile // where each zone lies, by zone ID
+	written map[string]bool     // files that this process made
 }
 
 // zoneFile is where a zone lies on disk.
@@ -53,7 +56,7 @@ type index struct {
 }
 
 func newDisk(dir string, log *slog.Logger) *disk {
-	return &disk{dir: dir, log: log, dirty: make(chan struct{}, 1), files: map[string]zoneFile{}}
+	return &disk{dir: dir, log: log, dirty: make(chan struct{}, 1), files: map[string]zoneFile{}, written: map[string]bool{}}
 }
 
 func (d *disk) newest() string   { return filepath.Join(d.dir, "good") }
@@ -87,6 +90,11 @@ func (d *disk) pending() *spec.Snapshot {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.next
+}
+
+// delay returns how long changes are gathered if the last write took so long.
+func delay(took time.Duration) time.Duration {
+	return min(max(saveShare*took, saveDelay), maxSaveDelay)
 }
 
 // flush writes what save was given last. When it returns nil, that survives a power cut.
@@ -165,6 +173,7 @@ func (d *disk) writeZone(id string, z *spec.ZoneConfig) (string, error) {
 		return "", err
 	}
 	// The directory is synced with the index, which is the first to name this file.
+	d.written[name] = true
 	return name, os.Rename(tmp, filepath.Join(d.dir, name))
 }
 
@@ -202,8 +211,10 @@ func (d *disk) sweep(newest index) {
 		if named[name] || !bytes.HasPrefix([]byte(name), []byte("zone-")) && !bytes.HasPrefix([]byte(name), []byte("tmp-")) {
 			continue
 		}
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > keepOrphan {
+		info, err := e.Info()
+		if d.written[name] || err == nil && time.Since(info.ModTime()) > keepOrphan {
 			os.Remove(filepath.Join(d.dir, name))
+			delete(d.written, name)
 		}
 	}
 }

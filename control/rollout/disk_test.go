@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"selvage/control/rollout"
@@ -141,5 +142,37 @@ func TestOnlyChangedZonesAreWritten(t *testing.T) {
 	after, err := os.Stat(before)
 	if err != nil || !os.SameFile(info, after) || !info.ModTime().Equal(after.ModTime()) {
 		t.Errorf("the unchanged zone's file was written again: %v", err)
+	}
+}
+
+// A zone under constant change leaves no more files than the two indexes name.
+func TestOldFilesAreSwept(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		r, err := rollout.New(rollout.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		s := producttest.Snapshot(1, "a.test", "b.test")
+		for range 10 {
+			s = edit(s, "b.test")
+			if err := r.Apply(ctx, s); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	if files, _ := filepath.Glob(filepath.Join(dir, "zone-*")); len(files) != 3 {
+		t.Errorf("%d files of zones: %v; want a.test and two versions of b.test", len(files), files)
+	}
+	if got := zones(lastGood(t, dir)); got != "a.test@1 b.test@11" {
+		t.Errorf("LastGood = %s", got)
 	}
 }

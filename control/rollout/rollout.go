@@ -265,6 +265,7 @@ func (r *Rollout) Zone(id string) ZoneStatus {
 func (r *Rollout) Run(ctx context.Context) error {
 	retry := time.NewTicker(retryAfter)
 	defer retry.Stop()
+	took := time.Duration(0) // by the last write
 	for {
 		select {
 		case <-ctx.Done():
@@ -277,9 +278,12 @@ func (r *Rollout) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return r.disk.flush()
-		case <-time.After(saveDelay):
+		case <-time.After(delay(took)):
 		}
-		if err := r.disk.flush(); err != nil {
+		began := time.Now()
+		err := r.disk.flush()
+		took = time.Since(began)
+		if err != nil {
 			r.log.Error("last good snapshot is not on disk, will try again", "error", err)
 			r.disk.again(ctx)
 		}
