@@ -408,3 +408,8 @@ func BenchmarkPrepare(b *testing.B) {
 	}
 	b.ReportMetric(held, "B/zone")
 }
+
+func verifyLeaf(leaf *x509.Certificate, roots *x509.CertPool, host string) error {
+	_, err := leaf.Verify(x509.VerifyOptions{DNSName: host, Roots: roots})
+	return err
+}

@@ -315,31 +315,30 @@ func serverName(sni string) (string, bool) {
 	if sni == "" || len(sni) > 253 {
 		return "", false
 	}
-	upper, label := false, 0
+	upper, start := false, 0
 	for i := range len(sni) {
-		ch := sni[i]
-		switch {
+		switch ch := sni[i]; {
 		case ch == '.':
-			if label == 0 {
+			if !isLabel(sni[start:i]) {
 				return "", false
 			}
-			label = -1
+			start = i + 1
 		case ch >= 'A' && ch <= 'Z':
 			upper = true
 		case ch >= 'a' && ch <= 'z', ch >= '0' && ch <= '9', ch == '-', ch == '_':
 		default:
 			return "", false
 		}
-		label++
-		if label > 63 {
-			return "", false
-		}
 	}
-	if label == 0 {
+	if !isLabel(sni[start:]) {
 		return "", false
 	}
 	if upper {
 		sni = strings.ToLower(sni)
 	}
 	return sni, true
+}
+
+func isLabel(s string) bool {
+	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-'
 }
