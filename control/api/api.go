@@ -94,19 +94,6 @@ func New(o Options) (*API, error) {
 	return a, nil
 }
 
-// Server returns a server for the API with the limits that the open internet asks for. The caller
-// serves on a listener and shuts it down.
-func (a *API) Server() *http.Server {
-	return &http.Server{
-		Handler:           a,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       2 * time.Minute,
-		WriteTimeout:      5 * time.Minute,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-	}
-}
-
 // Routes returns the whole table, sorted by path and method, for the CLI, docs and coverage.
 func (a *API) Routes() []product.Route {
 	routes := make([]product.Route, len(a.table.entries))

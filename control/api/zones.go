@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -144,10 +145,10 @@ func (a *API) listZones(_ context.Context, c *product.Call) (product.Reply, erro
 		}
 		return ""
 	}
+	fits := zoneFilter(c.Query, match == "any", accountName)
 	var found []*spec.ZoneConfig
 	for id, z := range snap.Zones {
-		values := map[string]string{"name": z.Zone.Name, "status": z.Zone.Status, "account.id": z.Zone.AccountID, "account.name": accountName(z), "type": z.Zone.Type}
-		if matchAll(c, values, match == "any") && c.Allowed(product.Permission{Group: "Zone"}, z.Zone.AccountID, id) {
+		if fits(z) && c.Allowed(product.Permission{Group: "Zone"}, z.Zone.AccountID, id) {
 			found = append(found, z)
 		}
 	}
@@ -171,20 +172,32 @@ func (a *API) listZones(_ context.Context, c *product.Call) (product.Reply, erro
 	return product.Reply{Result: views, Info: info}, nil
 }
 
-// matchAll tells whether values fit the query's filters of the same names: all of them, or any.
-func matchAll(c *product.Call, values map[string]string, any bool) bool {
-	asked := false
-	for name, v := range values {
-		want := c.Query.Get(name)
-		if want == "" {
-			continue
-		}
-		asked = true
-		if matchText(want, v) == any {
-			return any
+// zoneFilter returns whether a zone fits the query's filters: all of them, or any.
+func zoneFilter(q url.Values, any bool, accountName func(*spec.ZoneConfig) string) func(*spec.ZoneConfig) bool {
+	type filter struct {
+		want string
+		of   func(*spec.ZoneConfig) string
+	}
+	var filters []filter
+	for _, f := range []filter{
+		{"name", func(z *spec.ZoneConfig) string { return z.Zone.Name }},
+		{"status", func(z *spec.ZoneConfig) string { return z.Zone.Status }},
+		{"type", func(z *spec.ZoneConfig) string { return z.Zone.Type }},
+		{"account.id", func(z *spec.ZoneConfig) string { return z.Zone.AccountID }},
+		{"account.name", accountName},
+	} {
+		if want := q.Get(f.want); want != "" {
+			filters = append(filters, filter{want, f.of})
 		}
 	}
-	return !asked || !any
+	return func(z *spec.ZoneConfig) bool {
+		for _, f := range filters {
+			if matchText(f.want, f.of(z)) == any {
+				return any
+			}
+		}
+		return len(filters) == 0 || !any
+	}
 }
 
 // matchText tells whether got fits a filter: "" fits all; "contains:x", "starts_with:x",
@@ -334,7 +347,7 @@ func (a *API) editZone(ctx context.Context, c *product.Call) (product.Reply, err
 		return product.Reply{}, err
 	}
 	if len(in.VanityNameServers) > 0 {
-		return product.Reply{}, fault.New(fault.Unsupported, "Name servers are not set per zone here; set the node's name_servers, which new zones get.").At("vanity_name_servers")
+		return product.Reply{}, fault.New(fault.Unsupported, "Name servers of a zone's own are not supported: all zones have the node's, which name_servers shows.").At("vanity_name_servers")
 	}
 	if in.Type != nil {
 		if err := checkType(*in.Type); err != nil {
