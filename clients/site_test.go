@@ -24,7 +24,7 @@ func TestSite(t *testing.T) {
 	zone := n.addSite(t, "site.test", origin(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "public, max-age=600")
 		w.Header().Set("Cache-Tag", "page,all")
-		fmt.Fprintf(w, "hit %d of %s%s over %s", hits.Add(1), r.Host, r.URL.Path, r.Header.Get("X-Forwarded-Proto"))
+		fmt.Fprintf(w, "hit %d of %s%s over %s", hits.Add(1), strings.Split(r.Host, ":")[0], r.URL.Path, r.Header.Get("X-Forwarded-Proto"))
 	})))
 	n.cacheEverything(t, zone)
 

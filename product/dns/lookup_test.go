@@ -7,6 +7,7 @@ import (
 	mdns "github.com/miekg/dns"
 
 	"selvage/product/dns"
+	"selvage/spec"
 )
 
 const testZone = `
@@ -172,5 +173,23 @@ func TestLoopEnds(t *testing.T) {
 	m := ask(t, addr, "loop1.example.com", "A")
 	if m.Rcode != mdns.RcodeSuccess || len(m.Answer) == 0 || len(m.Answer) > 12 {
 		t.Errorf("loop: %s", show(m))
+	}
+}
+
+// TestEmptyZone asks a zone as it is right after it was made, by which lego finds it.
+func TestEmptyZone(t *testing.T) {
+	s, addr := start(t, dns.Options{}, zoneOf(t, 1, "example.com", "out 300 A 192.0.2.1"))
+	empty := func(version uint64) *spec.Snapshot {
+		z := zoneOf(t, version, "example.com", "")
+		return &spec.Snapshot{Version: version, Zones: map[string]*spec.ZoneConfig{z.Zone.ID: z}}
+	}
+	for version := range uint64(2) {
+		commit(t, s, empty(version+2))
+		if m := ask(t, addr, "example.com", "SOA"); m.Rcode != mdns.RcodeSuccess || len(m.Answer) != 1 {
+			t.Errorf("SOA of an empty zone: %s", show(m))
+		}
+		if m := ask(t, addr, "example.com", "A"); m.Rcode != mdns.RcodeSuccess || len(m.Ns) != 1 {
+			t.Errorf("A of an empty zone: %s", show(m))
+		}
 	}
 }

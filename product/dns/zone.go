@@ -103,6 +103,9 @@ func compile(old *zone, config *spec.ZoneConfig) (*zone, error) {
 			return nil, fmt.Errorf("%s: %w", owner, err)
 		}
 	}
+	if z.nodes[z.name] == nil {
+		z.put(z.name, &node{}) // the apex exists without records of its own: it has SOA and NS
+	}
 	return z, z.encodeApex()
 }
 
