@@ -75,7 +75,7 @@ func (s *Server) observeRequest(cv *conversation, abort error) {
 	}
 	children[class].Inc()
 	m.seconds.Observe(took.Seconds())
-	m.out.Add(float64(cv.out.n))
+	m.out.Add(float64(cv.sent))
 	received := int64(0)
 	if cv.body != nil {
 		received = cv.body.n.Load()
@@ -106,7 +106,7 @@ func accessEvent(cv *conversation, took time.Duration, received int64, abort err
 	add(slog.String("proto", ex.Request.Proto))
 	add(slog.Int("status", ex.Response.Status))
 	add(slog.Int64("bytes_in", received))
-	add(slog.Int64("bytes_out", cv.out.n))
+	add(slog.Int64("bytes_out", cv.sent))
 	add(slog.Duration("duration", took))
 	add(slog.String("user_agent", ex.Request.Header.Get("User-Agent")))
 	if ref := ex.Request.Header.Get("Referer"); ref != "" {

@@ -23,12 +23,16 @@ type conversation struct {
 	r       *http.Request
 	control *http.ResponseController
 	dog     watchdog
-	out     counter // what was sent to the client
+	sent    int64 // bytes of the response's body
 	body    *clientBody
 	buf     []byte // for copying; kept between requests
 
 	mu    sync.Mutex // guards final, and w's header until final is set
 	final bool       // the final response began: no more 1xx
+
+	writing sync.Mutex // guards pending, and w while the body is copied
+	pending bool       // something was written and not flushed
+	early   *time.Timer
 }
 
 var conversations = sync.Pool{New: func() any {
@@ -100,12 +104,13 @@ func (cv *conversation) release() {
 		cv.body.detach()
 	}
 	cv.dog.Stop()
+	cv.settle()
 	header := cv.ex.Request.Header
 	header.Reset()
 	cv.ex = Exchange{Inform: cv.ex.Inform, Request: Request{Header: header}}
 	cv.mu.Lock()
 	cv.s, cv.w, cv.r, cv.control, cv.body = nil, nil, nil, nil, nil
-	cv.out, cv.final = counter{}, false
+	cv.sent, cv.final = 0, false
 	cv.mu.Unlock()
 	conversations.Put(cv)
 }
@@ -223,7 +228,8 @@ func (cv *conversation) acceptBody() {
 		return
 	}
 	q.Length = r.ContentLength
-	cv.body = &clientBody{cv: cv, body: r.Body, idle: cv.s.limits.BodyIdle, control: cv.control}
+	cv.body = &clientBody{open: true, body: r.Body, idle: cv.s.limits.BodyIdle, control: cv.control}
+	cv.body.dog.bite = cv.body.stop
 	q.Body = cv.body
 	if len(r.Trailer) > 0 {
 		q.Trailer = func() Header {
@@ -244,11 +250,9 @@ func (cv *conversation) acceptBody() {
 	}
 }
 
-// bite ends a wait that took too long: for the client's body, or for it to accept a response.
+// bite ends a wait for the client to accept a response.
 func (cv *conversation) bite() {
-	past := time.Unix(1, 0)
-	cv.control.SetReadDeadline(past)
-	cv.control.SetWriteDeadline(past)
+	cv.control.SetWriteDeadline(time.Unix(1, 0))
 }
 
 // inform sends a 1xx response at once.
@@ -278,26 +282,31 @@ type clientBody struct {
 
 	control *http.ResponseController
 
-	mu sync.Mutex // guards cv; held while reading
-	cv *conversation
+	dog watchdog
+
+	mu   sync.Mutex // guards open; held while reading
+	open bool
 }
 
 // Read reads the next piece, waiting no longer than the limit.
 func (b *clientBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.cv == nil {
+	if !b.open {
 		return 0, http.ErrBodyReadAfterClose
 	}
-	b.cv.dog.Arm(b.idle)
+	b.dog.Arm(b.idle)
 	n, err := b.body.Read(p)
-	b.cv.dog.Disarm()
+	b.dog.Disarm()
 	b.n.Add(int64(n))
 	if err == io.EOF {
 		b.whole.Store(true)
 	}
 	return n, err
 }
+
+// stop makes a read that waits fail.
+func (b *clientBody) stop() { b.control.SetReadDeadline(time.Unix(1, 0)) }
 
 // bodyLinger is how long net/http may go on reading a body that nobody wanted. A connection that is
 // closed with bytes unread can take the response with it.
@@ -306,11 +315,12 @@ const bodyLinger = 2 * time.Second
 // detach makes further reads fail and ends one that still waits.
 func (b *clientBody) detach() {
 	if !b.mu.TryLock() {
-		b.control.SetReadDeadline(time.Unix(1, 0))
+		b.stop()
 		b.mu.Lock()
 	}
-	b.cv = nil
+	b.open = false
 	b.mu.Unlock()
+	b.dog.Stop()
 	if !b.whole.Load() {
 		b.control.SetReadDeadline(time.Now().Add(bodyLinger))
 	}

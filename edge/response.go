@@ -14,9 +14,6 @@ import (
 
 const copySize = 32 << 10
 
-// counter counts the body bytes that went to the client.
-type counter struct{ n int64 }
-
 // send gives ex.Response to the client. An error means that the response is not whole.
 func (cv *conversation) send() error {
 	res := &cv.ex.Response
@@ -32,6 +29,7 @@ func (cv *conversation) send() error {
 		return err
 	}
 	if res.Trailer != nil {
+		cv.settle()
 		h := res.Trailer()
 		for _, f := range h.Fields() {
 			if !hopByHop(f.Name) {
@@ -40,6 +38,13 @@ func (cv *conversation) send() error {
 		}
 	}
 	return nil
+}
+
+// settle ends the flushing in the background: from here on net/http's writer is this goroutine's.
+func (cv *conversation) settle() {
+	cv.writing.Lock()
+	cv.pending = false
+	cv.writing.Unlock()
 }
 
 func mayHaveBody(status int) bool {
@@ -68,6 +73,9 @@ func (cv *conversation) writeHead() {
 		cv.allowWrite()
 	}
 	cv.w.WriteHeader(res.Status)
+	cv.writing.Lock()
+	cv.pending = true
+	cv.writing.Unlock()
 }
 
 var (
@@ -119,6 +127,7 @@ func (cv *conversation) copyBody() error {
 		cv.buf = make([]byte, copySize)
 	}
 	for {
+		cv.flushSoon()
 		n, err := res.Body.Read(cv.buf)
 		if n > 0 {
 			if werr := cv.write(cv.buf[:n]); werr != nil {
@@ -163,7 +172,7 @@ func (cv *conversation) sendFile(f *os.File, length int64) error {
 		cv.allowWrite()
 		n, err := to.ReadFrom(&io.LimitedReader{R: f, N: min(piece, length-sent)})
 		sent += n
-		cv.out.n += n
+		cv.sent += n
 		if err != nil {
 			return err
 		}
@@ -176,7 +185,7 @@ func (cv *conversation) sendFile(f *os.File, length int64) error {
 
 // whole reports a body that ended before its length was reached.
 func (cv *conversation) whole() error {
-	if want := cv.ex.Response.Length; want >= 0 && cv.out.n < want {
+	if want := cv.ex.Response.Length; want >= 0 && cv.sent < want {
 		return &originBroke{io.ErrUnexpectedEOF}
 	}
 	return nil
@@ -191,18 +200,54 @@ func (e *originBroke) Error() string { return "response body broke off: " + e.ca
 // Unwrap returns the cause.
 func (e *originBroke) Unwrap() error { return e.cause }
 
+// headPatience is how long what was written may wait for more of the body before it is sent.
+const headPatience = 5 * time.Millisecond
+
+// flushSoon sends the head, and what net/http holds back of the body, if the next piece is long in
+// coming: a client may be waiting for the head alone.
+func (cv *conversation) flushSoon() {
+	cv.writing.Lock()
+	defer cv.writing.Unlock()
+	if !cv.pending {
+		return
+	}
+	if cv.early == nil {
+		cv.early = time.AfterFunc(headPatience, cv.flushPending)
+		return
+	}
+	cv.early.Reset(headPatience)
+}
+
+// flushPending runs on the timer, maybe late, when the conversation is over or another.
+func (cv *conversation) flushPending() {
+	cv.writing.Lock()
+	defer cv.writing.Unlock()
+	if cv.pending {
+		cv.pending = false
+		cv.guard()
+		cv.control.Flush() // an error shows again at the next write
+		cv.dog.Disarm()
+	}
+}
+
 func (cv *conversation) write(p []byte) error {
+	cv.writing.Lock()
+	defer cv.writing.Unlock()
 	cv.guard()
 	n, err := cv.w.Write(p)
 	cv.dog.Disarm()
-	cv.out.n += int64(n)
+	cv.sent += int64(n)
+	cv.pending = true
 	return err
 }
 
 func (cv *conversation) flush() error {
+	cv.writing.Lock()
+	defer cv.writing.Unlock()
 	cv.guard()
 	err := cv.control.Flush()
 	cv.dog.Disarm()
+	cv.pending = false
 	return err
 }
 
@@ -249,7 +294,7 @@ func (cv *conversation) tunnel() error {
 	client.SetDeadline(time.Time{})
 	// What the client sent right behind the request waits in the reader; it goes first.
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	cv.out.n = t.run(early, cv.s.limits.TunnelIdle)
+	cv.sent = t.run(early, cv.s.limits.TunnelIdle)
 	return nil
 }
 
