@@ -72,7 +72,7 @@ func New(o Options) (*Cache, error) {
 	o.MaxObject = min(o.MaxObject, o.DiskBytes/4)
 	store, err := storage.Open(storage.Options{
 		Dir: o.Dir, MemoryBytes: o.MemoryBytes, DiskBytes: o.DiskBytes,
-		MaxObject: o.MaxObject, Log: o.Observe.Logger(),
+		MaxObject: o.MaxObject, Log: o.Observe.Logger(), Now: o.Clock.Now,
 	})
 	if err != nil {
 		return nil, err

@@ -69,7 +69,8 @@ type result struct {
 	note   edge.Note
 }
 
-// join returns the flight for the request's key, and whether this request leads it.
+// join returns the flight for the request's key, and whether this request leads it; nil if what is
+// stored has changed since stale was found.
 func (q *request) join(ctx context.Context, stale *storage.Object) (f *flight, leads bool) {
 	c := q.c
 	private := q.ex.Request.Header.Has("Authorization")
@@ -77,6 +78,9 @@ func (q *request) join(ctx context.Context, stale *storage.Object) (f *flight, l
 	defer c.mu.Unlock()
 	if f := c.flights[q.key]; f != nil && !private && !c.store.Since(f.zone, f.fill.Seq()) && f.board() {
 		return f, false
+	}
+	if o := c.store.Held(q.key, &q.ex.Request.Header); o != nil && o != stale {
+		return nil, false
 	}
 	f = c.newFlight(ctx, q, stale)
 	f.private = private
@@ -368,7 +372,7 @@ func (f *flight) validated(ex *edge.Exchange, p *plan, asked, got time.Time) {
 	if !v.Store || f.isAbandoned() {
 		f.c.store.Remove(fresh)
 	}
-	f.fill.Abort(errDone)
+	f.fill.End(errDone)
 	f.result.object, f.result.label = fresh, statusRevalidated
 	f.land()
 }
@@ -380,7 +384,8 @@ func (f *flight) keepToLeader(res *edge.Response, p *plan, why string) {
 		f.c.store.Remove(f.stale)
 	}
 	f.c.hopeless.add(f.key, f.c.now())
-	f.fill.Abort(errDone)
+	f.fill.End(errDone)
+	f.withdraw()
 	f.result.why = why
 	if bypasses(why, p) {
 		f.result.label = statusBypass
@@ -417,18 +422,19 @@ func (f *flight) receive(res *edge.Response, m *storage.Meta) {
 	switch {
 	case err != nil:
 		f.c.metrics.aborted.Inc()
-		f.fill.Abort(err)
-	case f.isAbandoned():
-		f.fill.Abort(nil)
-	default:
-		// m is shared with those who read: what is stored is a copy that Commit completes.
+	case !f.isAbandoned():
+		// m is shared with those who read: what is stored is a copy that Store completes.
 		stored := *m
-		f.fill.Commit(&stored)
+		f.fill.Store(&stored)
 	}
+	// Stored first, off the list next, complete last: who has seen the end finds it stored.
+	f.withdraw()
+	f.fill.End(err)
 }
 
-// land makes the result known.
+// land makes a result known that is not a fill: whoever comes from now on asks anew.
 func (f *flight) land() {
+	f.withdraw()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.landLocked()
@@ -439,14 +445,19 @@ func (f *flight) landLocked() {
 	close(f.landed)
 }
 
-// end takes the flight off the list and frees what it holds.
-func (f *flight) end() {
+// withdraw takes the flight off the list of those that can be joined.
+func (f *flight) withdraw() {
 	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
 	if f.c.flights[f.key] == f {
 		delete(f.c.flights, f.key)
 	}
-	f.c.mu.Unlock()
-	f.fill.Abort(errDone)
+}
+
+// end frees what the flight holds.
+func (f *flight) end() {
+	f.withdraw()
+	f.fill.End(errDone)
 	if f.result.own.Status == 0 {
 		f.cancel(errDone)
 	}

@@ -125,6 +125,9 @@ func (q *request) fetch(ctx context.Context, stale *storage.Object) (done bool, 
 		return true, q.direct(ctx)
 	}
 	f, leads := q.join(ctx, stale)
+	if f == nil {
+		return false, nil
+	}
 	if !f.wait(ctx, leads, q.c.options.LockTimeout) {
 		f.alight()
 		if ctx.Err() != nil {

@@ -56,7 +56,7 @@ func (q *request) respondFill(m *storage.Meta, body *storage.Reader, length int6
 	q.ex.Response.Close()
 	q.ex.Response = edge.Response{Status: s.status, Header: h, Length: s.length}
 	if s.body {
-		if len(s.spans) == 1 {
+		if s.status == 206 {
 			body.Limit(s.spans[0])
 		}
 		q.ex.Response.Body = body
@@ -84,9 +84,8 @@ func (q *request) respondOwn(ctx context.Context, f *flight, st semantics.Status
 	res.Status, res.Length = s.status, s.length
 	q.ex.Response.Close()
 	q.ex.Response = res
+	q.finish(&q.ex.Response.Header)
 	q.label(f.result.label, st)
-	q.finish(&res.Header)
-	q.ex.Response.Header = res.Header
 }
 
 // leased is the body of a flight's response, in the hands of its leader.

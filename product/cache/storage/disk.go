@@ -29,9 +29,7 @@ type disk struct {
 	failed  atomic.Uint64 // writes that failed
 	counter atomic.Uint64 // of temporary files
 
-	// write is os.File.Write; tests put failures here.
-	write func(f *os.File, p []byte) (int, error)
-	now   func() time.Time
+	now func() time.Time
 
 	pausedUntil atomic.Int64 // Unix nanoseconds: no writes before, the disk is full or broken
 	released    atomic.Bool  // another process owns the folder now: no more writes or removals
@@ -85,15 +83,15 @@ const (
 // errPaused says that nothing is written now because a write failed lately.
 var errPaused = errors.New("disk tier is paused after a failed write")
 
-func openDisk(dir string, limit int64, p *purges) (*disk, error) {
-	d := &disk{dir: dir, purges: p, keys: map[Key][]*file{}, now: time.Now, write: (*os.File).Write}
-	d.policy.limit = limit
+func openDisk(o Options, p *purges) (*disk, error) {
+	d := &disk{dir: o.Dir, purges: p, keys: map[Key][]*file{}, now: o.Now}
+	d.policy.limit = o.DiskBytes
 	d.policy.evict = func(e *entry[*file]) {
 		d.evicted.Add(1)
 		d.unlist(e.value)
 		d.gone = append(d.gone, e.value)
 	}
-	return d, errors.Join(os.MkdirAll(filepath.Join(dir, "objects"), 0o700), os.MkdirAll(d.temporary(), 0o700))
+	return d, errors.Join(os.MkdirAll(filepath.Join(o.Dir, "objects"), 0o700), os.MkdirAll(d.temporary(), 0o700))
 }
 
 func (d *disk) temporary() string { return filepath.Join(d.dir, "filling") }
@@ -131,7 +129,7 @@ func (d *disk) writable() bool {
 // are appended, then it is renamed into place. On failure the file is removed.
 func (d *disk) finish(f *os.File, m *Meta) (*Object, error) {
 	tail := trailer(m)
-	_, err := d.write(f, tail)
+	_, err := f.Write(tail)
 	if err == nil && d.released.Load() {
 		err = errPaused
 	}

@@ -146,7 +146,7 @@ func (d *disk) update(path string, m *Meta) error {
 		return err
 	}
 	tail := trailer(m)
-	if _, err = d.write(f, tail); err == nil && info.Size() > m.Length+int64(len(tail)) {
+	if _, err = f.Write(tail); err == nil && info.Size() > m.Length+int64(len(tail)) {
 		err = f.Truncate(m.Length + int64(len(tail)))
 	}
 	if err != nil {

@@ -36,7 +36,7 @@ var (
 // whole body as it arrives. It holds at most about spillAt bytes in memory; the rest goes to a file
 // of the disk tier, or, where there is none or it fails, the writer waits for the readers.
 //
-// The writer calls Expect, ReadFrom, then Commit or Abort exactly once.
+// The writer calls Expect, ReadFrom, perhaps Store, and End in the end.
 type Fill struct {
 	store *Store
 	seq   uint64 // what was purged before it began
@@ -193,7 +193,7 @@ func (f *Fill) flush() error {
 	var n int64
 	for _, c := range chunks {
 		// Only the writer changes chunks, and it is here: they can be written unlocked.
-		if _, err := d.write(file, c); err != nil {
+		if _, err := file.Write(c); err != nil {
 			d.fail()
 			return err
 		}
@@ -261,10 +261,9 @@ func (f *Fill) complete() error {
 	return nil
 }
 
-// Commit ends a fill whose body is complete, and stores it under m unless it could not be kept.
-// m.Length and m.Seq are set here. It returns nil if it was not stored.
-func (f *Fill) Commit(m *Meta) *Object {
-	defer f.end(nil)
+// Store stores a complete body under m, unless it could not be kept or was purged meanwhile.
+// m.Length and m.Seq are set here. Call End after it.
+func (f *Fill) Store(m *Meta) {
 	if f.sum != nil && f.total%sumChunk != 0 {
 		f.sums = append(f.sums, f.sum.Sum64())
 	}
@@ -272,27 +271,26 @@ func (f *Fill) Commit(m *Meta) *Object {
 	window, spilled := f.window, f.file != nil
 	f.mu.Unlock()
 	if window || f.store.purges.covers(&Meta{Key: m.Key, Place: m.Place, Seq: f.seq}, nil) {
-		return nil
+		return
 	}
 	m.Length, m.Seq, m.sums = f.total, f.seq, f.sums
 	if !spilled {
 		o := &Object{Meta: m, held: true, body: f.whole(), disk: f.store.disk}
 		f.store.memory.put(o)
 		f.store.persist(o)
-		return o
+		return
 	}
 	if f.spill() != nil {
-		return nil
+		return
 	}
 	o, err := f.store.disk.finish(f.file, m)
 	if err != nil {
-		return nil
+		return
 	}
 	f.mu.Lock()
 	f.kept = true
 	f.mu.Unlock()
 	f.store.memory.put(o)
-	return o
 }
 
 // whole returns the body in one piece.
@@ -307,10 +305,9 @@ func (f *Fill) whole() []byte {
 	return b
 }
 
-// Abort ends a fill that is not to be stored; readers that have not read it all get err.
-func (f *Fill) Abort(err error) { f.end(err) }
-
-func (f *Fill) end(err error) {
+// End ends the fill: readers that have read everything get err, or EOF if it is nil. Calling it again
+// does nothing.
+func (f *Fill) End(err error) {
 	f.ended.Do(func() {
 		f.mu.Lock()
 		f.done, f.err = true, err

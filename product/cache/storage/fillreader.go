@@ -40,26 +40,29 @@ func (r *Reader) Limit(span semantics.Span) {
 	r.at, r.end = span.First, span.First+span.Length
 }
 
-// next waits for octets and returns some, held in memory or (ok) to be read from the file.
-func (r *Reader) next(most int) (held []byte, file *os.File, err error) {
+// next waits for octets and returns some that are held in memory, or the file to read the next
+// inFile octets from: what follows them there may be the head of the stored object.
+func (r *Reader) next(most int) (held []byte, file *os.File, inFile int64, err error) {
 	f := r.f
 	for {
 		f.mu.Lock()
 		if r.err != nil {
 			f.mu.Unlock()
-			return nil, nil, r.err
+			return nil, nil, 0, r.err
 		}
 		if r.end >= 0 && r.at >= r.end {
 			f.mu.Unlock()
-			return nil, nil, io.EOF
+			return nil, nil, 0, io.EOF
 		}
 		if r.at < f.total {
 			held, file = f.at(r.at)
+			inFile = f.base - r.at
 			if r.end >= 0 {
 				held = held[:min(int64(len(held)), r.end-r.at)]
+				inFile = min(inFile, r.end-r.at)
 			}
 			f.mu.Unlock()
-			return held[:min(len(held), most)], file, nil
+			return held[:min(len(held), most)], file, inFile, nil
 		}
 		if f.done {
 			err := f.err
@@ -67,14 +70,14 @@ func (r *Reader) next(most int) (held []byte, file *os.File, err error) {
 			if err == nil {
 				err = io.EOF
 			}
-			return nil, nil, err
+			return nil, nil, 0, err
 		}
 		changed := f.changed
 		f.mu.Unlock()
 		select {
 		case <-changed:
 		case <-r.ctx.Done():
-			return nil, nil, context.Cause(r.ctx)
+			return nil, nil, 0, context.Cause(r.ctx)
 		}
 	}
 }
@@ -96,7 +99,7 @@ func (f *Fill) at(off int64) ([]byte, *os.File) {
 
 // Read fills p with what is there, waiting if nothing is.
 func (r *Reader) Read(p []byte) (int, error) {
-	held, file, err := r.next(len(p))
+	held, file, inFile, err := r.next(len(p))
 	if err != nil {
 		return 0, err
 	}
@@ -105,10 +108,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		r.moved(n)
 		return n, nil
 	}
-	if r.end >= 0 {
-		p = p[:min(int64(len(p)), r.end-r.at)]
-	}
-	n, err := file.ReadAt(p, r.at)
+	n, err := file.ReadAt(p[:min(int64(len(p)), inFile)], r.at)
 	r.moved(n)
 	if n > 0 {
 		err = nil
@@ -120,7 +120,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 	var buf []byte
 	for {
-		held, file, err := r.next(1 << 30)
+		held, file, _, err := r.next(1 << 30)
 		if err == io.EOF {
 			return n, nil
 		}

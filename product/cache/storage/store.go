@@ -24,6 +24,7 @@ type Options struct {
 	DiskBytes   int64  // of the disk tier
 	MaxObject   int64  // a longer body is not stored
 	Log         *slog.Logger
+	Now         func() time.Time
 }
 
 // Store is both tiers and what was purged from them. Safe for concurrent use.
@@ -80,7 +81,7 @@ func Open(o Options) (*Store, error) {
 			return nil, err
 		}
 	}
-	s.disk, err = openDisk(o.Dir, o.DiskBytes, &s.purges)
+	s.disk, err = openDisk(o, &s.purges)
 	return s, err
 }
 
@@ -106,6 +107,14 @@ func (s *Store) Lookup(key Key, request *edge.Header) *Object {
 	}
 	s.memory.put(o)
 	return o
+}
+
+// Held is Lookup in the memory tier alone: it never waits for the disk.
+func (s *Store) Held(key Key, request *edge.Header) *Object {
+	if o := s.memory.lookup(&key, request); o != nil && !s.purges.covers(o.Meta, &o.checked) {
+		return o
+	}
+	return nil
 }
 
 // intoMemory returns the object with its body read, nil if that fails.
@@ -300,7 +309,7 @@ func (s *Store) write(o *Object) {
 		return
 	}
 	defer f.Close()
-	if _, err := s.disk.write(f, o.body); err != nil {
+	if _, err := f.Write(o.body); err != nil {
 		s.disk.discard(f)
 		s.disk.fail()
 		return
