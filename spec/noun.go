@@ -77,9 +77,6 @@ func Decode(k Kind, data []byte) (Noun, error) {
 // Known tells whether k is a kind of noun of this program.
 func Known(k Kind) bool { _, ok := kinds[k]; return ok }
 
-// InSnapshot tells whether nouns of kind k have a place in Snapshot; tokens and users have none.
-func InSnapshot(k Kind) bool { return kinds[k].apply != nil }
-
 func decodeAs[T any, P interface {
 	*T
 	Noun

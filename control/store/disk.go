@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 
 	"selvage/engine/state"
@@ -46,8 +45,8 @@ func parseNounKey(key []byte) (spec.Key, bool) {
 	return spec.Key{Kind: spec.Kind(kind), Scope: string(scope), ID: string(id)}, ok
 }
 
-// load reads everything but the audit log into the store and returns it as a view.
-func (s *Store) load(ctx context.Context) (*view, error) {
+// load reads everything but the audit log into the store and returns it as a snapshot.
+func (s *Store) load(ctx context.Context) (*spec.Snapshot, error) {
 	version, err := s.readNumber(versionKey)
 	if err != nil {
 		return nil, err
@@ -78,9 +77,8 @@ func (s *Store) load(ctx context.Context) (*view, error) {
 	}
 	changes := append(zones, others...) // a zone's nouns need their zone
 	s.nouns.merge(changes)
-	v := (&view{snapshot: spec.NewSnapshot()}).with(changes)
-	v.snapshot.Version = version
-	for id, z := range v.snapshot.Zones {
+	snapshot := with(spec.NewSnapshot(), version, changes)
+	for id, z := range snapshot.Zones {
 		// Nobody else has seen these zones yet.
 		if z.Version, err = s.readNumber(zoneKey(id)); err != nil {
 			return nil, err
@@ -89,7 +87,7 @@ func (s *Store) load(ctx context.Context) (*view, error) {
 	if s.when, err = s.audit.last(); err != nil {
 		return nil, err
 	}
-	return v, nil
+	return snapshot, nil
 }
 
 func (s *Store) readNumber(key []byte) (uint64, error) {
@@ -115,46 +113,24 @@ func decodeNoun(key spec.Key, data []byte) (spec.Noun, error) {
 	return n, nil
 }
 
-// with returns the view of the next version.
-func (v *view) with(changes []*change) *view {
+// with returns the snapshot at version after changes.
+func with(s *spec.Snapshot, version uint64, changes []*change) *spec.Snapshot {
 	list := make([]spec.Change, len(changes))
-	rest := false
 	for i, c := range changes {
 		list[i] = spec.Change{Key: c.key, Noun: c.new}
-		rest = rest || !spec.InSnapshot(c.key.Kind)
 	}
-	next := &view{snapshot: v.snapshot.With(v.snapshot.Version+1, list), rest: v.rest, tokens: v.tokens}
-	if !rest {
-		return next
-	}
-	next.rest, next.tokens = map[spec.Key]spec.Noun{}, map[string]*spec.Token{}
-	maps.Copy(next.rest, v.rest)
-	for _, c := range changes {
-		if spec.InSnapshot(c.key.Kind) {
-			continue
-		}
-		delete(next.rest, c.key)
-		if c.new != nil {
-			next.rest[c.key] = c.new
-		}
-	}
-	for _, n := range next.rest {
-		if t, ok := n.(*spec.Token); ok && t.Hash != "" {
-			next.tokens[t.Hash] = t
-		}
-	}
-	return next
+	return s.With(version, list)
 }
 
 // encode writes a transaction into a batch: the nouns, the versions, the audit log.
-func (s *Store) encode(next *view, t *tx, head entryHead) (b *state.Batch, err error) {
+func (s *Store) encode(next *spec.Snapshot, t *tx, head entryHead) (b *state.Batch, err error) {
 	b = s.db.NewBatch()
 	defer func() {
 		if err != nil {
 			b.Drop()
 		}
 	}()
-	version := next.snapshot.Version
+	version := next.Version
 	for _, scope := range t.gone {
 		if err := b.DeleteRange(state.Prefix(scopePrefix(scope))); err != nil {
 			return nil, err
@@ -181,7 +157,7 @@ func (s *Store) encode(next *view, t *tx, head entryHead) (b *state.Batch, err e
 	}
 	number := binary.BigEndian.AppendUint64(nil, version)
 	for id := range touched {
-		if next.snapshot.Zones[id] == nil {
+		if next.Zones[id] == nil {
 			continue
 		}
 		if err := b.Put(zoneKey(id), number); err != nil {

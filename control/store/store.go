@@ -42,12 +42,12 @@ type Store struct {
 	metrics metrics
 	audit   auditLog
 
-	current atomic.Pointer[view] // the newest durable state
+	current atomic.Pointer[spec.Snapshot] // the newest durable state
 
-	turn    chan struct{} // holding its one slot is the right to change what follows
-	pending *view         // the newest state in the log, perhaps not durable yet
-	nouns   shelves       // every noun of pending
-	when    time.Time     // of the last change; never goes back
+	turn    chan struct{}  // holding its one slot is the right to change what follows
+	pending *spec.Snapshot // the newest state in the log, perhaps not durable yet
+	nouns   shelves        // every noun of pending
+	when    time.Time      // of the last change; never goes back
 
 	mu     sync.Mutex // guards the fields below, and current against going back
 	moved  *sync.Cond // current or failed changed
@@ -59,13 +59,6 @@ type Store struct {
 }
 
 var _ product.State = (*Store)(nil)
-
-// view is one version of everything. Immutable.
-type view struct {
-	snapshot *spec.Snapshot
-	rest     map[spec.Key]spec.Noun // nouns that have no place in the snapshot: tokens, users
-	tokens   map[string]*spec.Token // by hash
-}
 
 type metrics struct {
 	updates  prometheus.Histogram
@@ -79,12 +72,12 @@ func Open(ctx context.Context, db *state.DB, o Options) (*Store, error) {
 	s := &Store{db: db, log: o.Observe.Logger(), clock: o.Clock, turn: make(chan struct{}, 1), nouns: shelves{}}
 	s.moved = sync.NewCond(&s.mu)
 	s.audit = newAuditLog(db, o)
-	v, err := s.load(ctx)
+	snapshot, err := s.load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.pending = v
-	s.current.Store(v)
+	s.pending = snapshot
+	s.current.Store(snapshot)
 	s.metrics = metrics{
 		updates: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "selvage_store_update_seconds", Help: "Time of a change from the call until it was in effect on this node.",
@@ -105,26 +98,7 @@ func Open(ctx context.Context, db *state.DB, o Options) (*Store, error) {
 }
 
 // Snapshot returns the newest acknowledged state.
-func (s *Store) Snapshot() *spec.Snapshot { return s.current.Load().snapshot }
-
-// TokenByHash returns the token whose secret has this hash, or nil.
-func (s *Store) TokenByHash(hash string) *spec.Token { return s.current.Load().tokens[hash] }
-
-// Get returns an acknowledged noun that has no place in the Snapshot, such as a token or a user, or
-// nil if there is none. The others are in Snapshot.
-func (s *Store) Get(key spec.Key) spec.Noun { return s.current.Load().rest[key] }
-
-// List returns the acknowledged nouns of a kind that has no place in the Snapshot, ordered by ID.
-func (s *Store) List(kind spec.Kind, scope string) []spec.Noun {
-	var found []spec.Noun
-	for key, n := range s.current.Load().rest {
-		if key.Kind == kind && key.Scope == scope {
-			found = append(found, n)
-		}
-	}
-	sortByID(found)
-	return found
-}
+func (s *Store) Snapshot() *spec.Snapshot { return s.current.Load() }
 
 // OnCommit adds a function that brings a durable state into effect. Calls never overlap and come in
 // the order of versions; under load a call stands for all versions since the last one. Its error is
@@ -145,14 +119,14 @@ func (s *Store) Update(ctx context.Context, actor spec.Actor, fn func(tx product
 		return err
 	}
 	if commit == nil {
-		return s.await(next.snapshot.Version)
+		return s.await(next.Version)
 	}
 	if err := commit.Wait(); err != nil {
 		s.fail(err)
 		return err
 	}
 	s.publish(next)
-	s.apply(ctx, next.snapshot.Version)
+	s.apply(ctx, next.Version)
 	s.metrics.updates.Observe(time.Since(began).Seconds())
 	return nil
 }
@@ -160,7 +134,7 @@ func (s *Store) Update(ctx context.Context, actor spec.Actor, fn func(tx product
 // write runs fn in its turn and appends what it changed to the log. The turn ends before the disk
 // has it: the next one builds on this one, and both may be written with one sync. commit is nil if
 // fn changed nothing.
-func (s *Store) write(ctx context.Context, actor spec.Actor, fn func(tx product.Tx) error) (*view, *state.Commit, error) {
+func (s *Store) write(ctx context.Context, actor spec.Actor, fn func(tx product.Tx) error) (*spec.Snapshot, *state.Commit, error) {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -170,7 +144,7 @@ func (s *Store) write(ctx context.Context, actor spec.Actor, fn func(tx product.
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	t := &tx{base: s.pending.snapshot, nouns: s.nouns, changed: map[spec.Key]*change{}}
+	t := &tx{base: s.pending, nouns: s.nouns, changed: map[spec.Key]*change{}}
 	err := fn(t)
 	t.over = true
 	if err != nil {
@@ -180,7 +154,7 @@ func (s *Store) write(ctx context.Context, actor spec.Actor, fn func(tx product.
 	if len(changes) == 0 {
 		return s.pending, nil, nil
 	}
-	next := s.pending.with(changes)
+	next := with(s.pending, s.pending.Version+1, changes)
 	when := s.now()
 	batch, err := s.encode(next, t, entryHead{When: when, Actor: actor})
 	if err != nil {
@@ -207,11 +181,11 @@ func (s *Store) now() time.Time {
 }
 
 // publish makes a durable state the current one, unless a later one is that already.
-func (s *Store) publish(v *view) {
+func (s *Store) publish(next *spec.Snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if v.snapshot.Version > s.current.Load().snapshot.Version {
-		s.current.Store(v)
+	if next.Version > s.current.Load().Version {
+		s.current.Store(next)
 		s.moved.Broadcast()
 	}
 }
@@ -227,7 +201,7 @@ func (s *Store) fail(err error) {
 func (s *Store) await(version uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.current.Load().snapshot.Version < version {
+	for s.current.Load().Version < version {
 		if s.failed != nil {
 			return s.failed
 		}

@@ -246,7 +246,3 @@ func (t *tx) effective() []*change {
 	t.order = slices.DeleteFunc(t.order, func(c *change) bool { return c.old == nil && c.new == nil })
 	return t.order
 }
-
-func sortByID(nouns []spec.Noun) {
-	slices.SortFunc(nouns, func(a, b spec.Noun) int { return strings.Compare(a.Key().ID, b.Key().ID) })
-}
