@@ -283,3 +283,23 @@ func TestHeldZoneIsTriedAgain(t *testing.T) {
 		}
 	})
 }
+
+func BenchmarkApplyOneOf1000Zones(b *testing.B) {
+	f := &fake{}
+	r, err := rollout.New(rollout.Options{Products: []product.Product{f}, Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var names []string
+	for i := range 1000 {
+		names = append(names, fmt.Sprintf("z%d.test", i))
+	}
+	s := producttest.Snapshot(1, names...)
+	b.ReportAllocs()
+	for range b.N {
+		s = s.With(s.Version+1, nil)
+		if err := r.Apply(b.Context(), s); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
