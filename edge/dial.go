@@ -77,6 +77,7 @@ type dialer struct {
 	connectTimeout time.Duration
 	writeIdle      time.Duration
 	roots          *x509.CertPool
+	revoked        func(leaf *x509.Certificate) bool // nil if none is
 	sessions       tls.ClientSessionCache
 	metrics        *originMetrics
 	failed         failures
@@ -119,6 +120,9 @@ func (d *dialer) handshake(ctx context.Context, l *lane, c net.Conn) (net.Conn, 
 	if !l.verify {
 		cfg.MinVersion = tls.VersionTLS10 // an old origin is still better encrypted than not
 	}
+	if l.verify && d.revoked != nil {
+		cfg.VerifyConnection = d.refuseRevoked
+	}
 	if cfg.ServerName == "" {
 		cfg.ServerName = l.addr.Addr().String()
 	}
@@ -128,6 +132,14 @@ func (d *dialer) handshake(ctx context.Context, l *lane, c net.Conn) (net.Conn, 
 		return nil, &dialError{tls: true, cause: err}
 	}
 	return tc, nil
+}
+
+// refuseRevoked looks at every handshake, resumed ones too: a session outlives a revocation.
+func (d *dialer) refuseRevoked(cs tls.ConnectionState) error {
+	if len(cs.PeerCertificates) > 0 && d.revoked(cs.PeerCertificates[0]) {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: errors.New("the certificate is revoked")}
+	}
+	return nil
 }
 
 // laneSessions keeps the TLS sessions of lanes apart in one bounded cache.

@@ -16,17 +16,19 @@ import (
 
 // OriginOptions is what Origins are made of. A field that is zero gets its default.
 type OriginOptions struct {
-	Resolver       Resolver       // for targets with a host name; SystemResolver
-	Roots          *x509.CertPool // who may sign the certificates of origins; nil means the system's
-	ConnectTimeout time.Duration  // for connection and TLS handshake; 10 s
-	ReadTimeout    time.Duration  // to the first byte, and between two pieces, where the target says nothing; 100 s
-	WriteIdle      time.Duration  // an origin may take to accept the next piece of a request; 60 s
-	IdleTimeout    time.Duration  // a connection is kept unused; 60 s
-	IdleConns      int            // kept unused in all; 8,192
-	IdlePerOrigin  int            // kept unused for one origin; 512
-	Header         int64          // bytes of a response's head; 128 KiB
-	PoP            string         // as in ServerOptions
-	LoopID         string         // this node's name in CDN-Loop; "selvage"
+	Resolver Resolver       // for targets with a host name; SystemResolver
+	Roots    *x509.CertPool // who may sign the certificates of origins; nil means the system's
+	// Revoked tells of a valid certificate that it is not to be trusted any more; nil trusts all.
+	Revoked        func(leaf *x509.Certificate) bool
+	ConnectTimeout time.Duration // for connection and TLS handshake; 10 s
+	ReadTimeout    time.Duration // to the first byte, and between two pieces, where the target says nothing; 100 s
+	WriteIdle      time.Duration // an origin may take to accept the next piece of a request; 60 s
+	IdleTimeout    time.Duration // a connection is kept unused; 60 s
+	IdleConns      int           // kept unused in all; 8,192
+	IdlePerOrigin  int           // kept unused for one origin; 512
+	Header         int64         // bytes of a response's head; 128 KiB
+	PoP            string        // as in ServerOptions
+	LoopID         string        // this node's name in CDN-Loop; "selvage"
 	Observe        observe.Observer
 }
 
@@ -70,7 +72,7 @@ func NewOrigins(o OriginOptions) *Origins {
 		o.Resolver = SystemResolver{}
 	}
 	m := newOriginMetrics(o.Observe)
-	d := &dialer{connectTimeout: o.ConnectTimeout, writeIdle: o.WriteIdle, roots: o.Roots, sessions: tls.NewLRUClientSessionCache(4096), metrics: m}
+	d := &dialer{connectTimeout: o.ConnectTimeout, writeIdle: o.WriteIdle, roots: o.Roots, revoked: o.Revoked, sessions: tls.NewLRUClientSessionCache(4096), metrics: m}
 	return &Origins{o: o, names: newResolveCache(o.Resolver), dialer: d, metrics: m, transport: &http.Transport{
 		DialContext:            d.dial,
 		DialTLSContext:         d.dial,

@@ -63,7 +63,7 @@ func buildParts(n *Node) (parts, error) {
 	if err != nil {
 		return p, fmt.Errorf("read the origin CA: %w", err)
 	}
-	p.origins = edge.NewOrigins(edge.OriginOptions{Roots: roots, Observe: n.observe})
+	p.origins = edge.NewOrigins(edge.OriginOptions{Roots: roots, Revoked: p.certs.OriginRevoked, Observe: n.observe})
 	handler, err := buildPipeline(n.log, p.all, p.origins.Fetch)
 	if err != nil {
 		return p, err

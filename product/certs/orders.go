@@ -145,7 +145,7 @@ func newUniversal(z *spec.Zone) *spec.CertificatePack {
 
 // due returns when there is something to do for a pack; zero if there is not.
 func (o *orders) due(z *spec.ZoneConfig, pack *spec.CertificatePack, now time.Time) time.Time {
-	if pack.Disabled || pack.Type == "universal" && z.Zone.Status != "active" {
+	if pack.Disabled || pack.Type == "universal" && !inService(z.Zone) {
 		return time.Time{}
 	}
 	if pack.NextTry.After(now) {

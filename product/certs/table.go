@@ -53,7 +53,7 @@ func compile(next *spec.Snapshot, prev *table) *table {
 			continue
 		}
 		changed = append(changed, config)
-		same = same && old != nil && old.Zone.Name == config.Zone.Name && old.Zone.Status == config.Zone.Status
+		same = same && old != nil && old.Zone.Name == config.Zone.Name && inService(old.Zone) == inService(config.Zone)
 	}
 	if same {
 		// The usual case: nothing came, went or changed its standing, so who is served stays.
@@ -80,16 +80,16 @@ func compile(next *spec.Snapshot, prev *table) *table {
 	return t
 }
 
-// before tells which of two zones of the same name is served: the active one, else the older.
+// before tells which of two zones of one name is served, by the same rule as product/proxy: the one
+// in service, else the one with the smaller ID.
 func before(a, b *spec.Zone) bool {
-	if active := a.Status == "active"; active != (b.Status == "active") {
-		return active
-	}
-	if !a.CreatedOn.Equal(b.CreatedOn) {
-		return a.CreatedOn.Before(b.CreatedOn)
+	if inService(a) != inService(b) {
+		return inService(a)
 	}
 	return a.ID < b.ID
 }
+
+func inService(z *spec.Zone) bool { return z.Status == "active" && !z.Paused }
 
 func revokedSerials(s *spec.Snapshot) map[string]struct{} {
 	var revoked map[string]struct{}
