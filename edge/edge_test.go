@@ -32,7 +32,7 @@ func start(t testing.TB, o edge.ServerOptions) *front {
 	cert.StartTLS() // for its certificate, which is valid for example.com and 127.0.0.1
 	defer cert.Close()
 	if o.TLS == nil {
-		o.TLS = &tls.Config{Certificates: cert.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}
+		o.TLS = &tls.Config{Certificates: cert.TLS.Certificates, NextProtos: []string{"h2", "http/1.1", "http/1.0"}}
 	}
 	f := &front{server: edge.NewServer(o), ended: make(chan error, 2), roots: x509.NewCertPool()}
 	f.roots.AddCert(cert.Certificate())
