@@ -37,7 +37,7 @@ type configs struct {
 }
 
 func newConfigs(c *Certs) *configs {
-	plain := &tls.Config{GetCertificate: c.Certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	plain := &tls.Config{GetCertificate: c.Certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1", "http/1.0"}}
 	k := &configs{base: plain.Clone(), challenge: plain.Clone(), by: map[policy]*tls.Config{}}
 	k.base.GetConfigForClient = c.configFor
 	k.challenge.NextProtos = []string{acmez.ACMETLS1Protocol}
@@ -50,7 +50,7 @@ func newConfigs(c *Certs) *configs {
 				config.MaxVersion = tls.VersionTLS12
 			}
 			if p.noH2 {
-				config.NextProtos = []string{"http/1.1"}
+				config.NextProtos = []string{"http/1.1", "http/1.0"}
 			}
 			k.by[p] = config
 		}
