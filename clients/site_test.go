@@ -29,28 +29,28 @@ func TestSite(t *testing.T) {
 	n.cacheEverything(t, zone)
 
 	host := "www.site.test"
-	first := n.curl(t, n.HTTPS, host, "/page", "--http2", "-D", "-")
-	if !strings.HasPrefix(first, "HTTP/2 200") || !strings.Contains(first, "hit 1 of www.site.test/page over https") {
+	first := n.curl(t, n.HTTPS, host, "/docs/page", "--http2", "-D", "-")
+	if !strings.HasPrefix(first, "HTTP/2 200") || !strings.Contains(first, "hit 1 of www.site.test/docs/page over https") {
 		t.Fatalf("first request:\n%s", first)
 	}
 	if !containsField(first, "cf-cache-status", "MISS") || !containsField(first, "cf-ray", "") {
 		t.Errorf("first request lacks CF-Cache-Status: MISS or CF-Ray:\n%s", first)
 	}
-	second := n.curl(t, n.HTTPS, host, "/page", "--http1.1", "-D", "-")
+	second := n.curl(t, n.HTTPS, host, "/docs/page", "--http1.1", "-D", "-")
 	if !strings.HasPrefix(second, "HTTP/1.1 200") || !strings.Contains(second, "hit 1 of") || !containsField(second, "cf-cache-status", "HIT") {
 		t.Errorf("second request:\n%s", second)
 	}
 	for i, purge := range []map[string]any{
-		{"files": []string{"https://www.site.test/page"}},
+		{"files": []string{"https://www.site.test/docs/page"}},
 		{"tags": []string{"page"}},
 		{"hosts": []string{"www.site.test"}},
-		{"prefixes": []string{"www.site.test/pa"}},
+		{"prefixes": []string{"www.site.test/docs"}},
 		{"purge_everything": true},
 	} {
 		n.call(t, "POST", "/zones/"+zone+"/purge_cache", purge)
 		want := fmt.Sprintf("hit %d of", i+2)
 		for range 2 {
-			if got := n.curl(t, n.HTTPS, host, "/page"); !strings.Contains(got, want) {
+			if got := n.curl(t, n.HTTPS, host, "/docs/page"); !strings.Contains(got, want) {
 				t.Errorf("after purge %v: %q, want %q", purge, got, want)
 			}
 		}
