@@ -6,7 +6,6 @@ export CGO_ENABLED ?= 0
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X selvage/node.Version=$(VERSION)"
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-DATA ?= data
 
 .PHONY: up build test test-setup test-go test-clients lint fuzz bench help
 .DEFAULT_GOAL := help
@@ -14,8 +13,8 @@ DATA ?= data
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-up: build ## Build, and run a whole node with a demo site (DATA=folder, default ./data)
-	@exec bin/selvage up --data $(DATA) --demo
+up: build ## Build, and run a whole node with a demo site (DATA=folder to keep it in)
+	@exec bin/selvage up --demo $(if $(DATA),--data $(DATA))
 
 build: ## Build bin/selvage, one static file
 	@for i in 1 2 3 4; do go mod download && break || sleep $$((i * 2)); done

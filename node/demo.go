@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -110,6 +111,7 @@ func printDemo(w io.Writer, f cli.NodeFile, data string) {
 	if data != DefaultData() {
 		at = " --data " + data
 	}
+	self := os.Args[0] // as it was called, so that the lines below can be pasted
 	fmt.Fprintf(w, `
   Selvage %s is up, with a demo site behind it.
 
@@ -117,12 +119,12 @@ func printDemo(w io.Writer, f cli.NodeFile, data string) {
   With curl    curl -i http://%[2]s:%[3]s/counter.js
                curl -i --cacert %[5]s https://%[2]s:%[4]s/counter.js
   With dig     dig @%[6]s -p %[7]s %[2]s A
-  How it is    selvage status%[8]s
-  Watch        selvage tail%[8]s
-  Purge        selvage purge %[2]s --everything%[8]s
+  How it is    %[13]s status%[8]s
+  Watch        %[13]s tail%[8]s
+  Purge        %[13]s purge %[2]s --everything%[8]s
 
-  Your site    selvage zone add example.com%[8]s
-               selvage dns add example.com @ A ADDRESS-OF-YOUR-SERVER --proxied%[8]s
+  Your site    %[13]s zone add example.com%[8]s
+               %[13]s dns add example.com @ A ADDRESS-OF-YOUR-SERVER --proxied%[8]s
                curl -i --resolve example.com:%[3]s:127.0.0.1 http://example.com:%[3]s/
 
   Tools that speak Cloudflare's API (wrangler, SDKs, lego, Terraform) work with
@@ -133,5 +135,5 @@ func printDemo(w io.Writer, f cli.NodeFile, data string) {
   Metrics      %[12]s/metrics
   Stop         Ctrl-C
 
-`, f.Version, demoZone, httpPort, httpsPort, f.CAFile, dnsHost, dnsPort, at, f.API, f.TokenFile, f.AccountID, f.Admin)
+`, f.Version, demoZone, httpPort, httpsPort, f.CAFile, dnsHost, dnsPort, at, f.API, f.TokenFile, f.AccountID, f.Admin, self)
 }
