@@ -67,8 +67,8 @@ func withZones(s *spec.Snapshot, zones map[string]*spec.ZoneConfig) *spec.Snapsh
 	return &next
 }
 
-// prepare prepares next, putting zones back until every product takes it. An error that names no
-// zone and is not the doing of a single one comes back.
+// prepare prepares next, putting zones back until every product takes it. It ends, for each turn of
+// the loop puts one more zone back. An error that is not the doing of any zone's change comes back.
 func (p *plan) prepare(ctx context.Context) ([]prepared, error) {
 	isolated := false
 	for {
@@ -148,21 +148,16 @@ func blamed(err error) map[string]error {
 	return zones
 }
 
-// putBack puts each zone one step back: from what is wanted to what was good, from that out. It
-// returns false if no zone can go any further.
+// putBack puts zones back from what is wanted to what is in effect, and returns false if there is
+// none to put back. A zone that is as it was stays: it serves, so if it is blamed now, then the cause
+// is another zone's change, or none; isolate finds out.
 func (p *plan) putBack(zones map[string]error) bool {
 	steps := map[string]*spec.ZoneConfig{}
 	for id, err := range zones {
-		now, good := p.next.Zones[id], p.good.Zones[id]
-		switch {
-		case now != good:
+		if good := p.good.Zones[id]; p.next.Zones[id] != good {
 			steps[id] = good
-		case now != nil:
-			steps[id] = nil
-		default:
-			continue
+			p.hold(id, err)
 		}
-		p.hold(id, err)
 	}
 	p.next = withZones(p.next, steps)
 	return len(steps) > 0

@@ -192,6 +192,28 @@ func TestNewBadZoneIsLeftOut(t *testing.T) {
 	}
 }
 
+// A zone that serves is not taken out because another one's change made a product blame it.
+func TestWronglyBlamedZoneStays(t *testing.T) {
+	f := &fake{}
+	r := build(t, f)
+	one := producttest.Snapshot(1, "a.test", "b.test", "c.test")
+	if err := r.Apply(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	f.before = func(_ context.Context, s *spec.Snapshot) error {
+		if s.ZoneByName("a.test").Version > 1 {
+			return &product.ZoneError{ZoneID: one.ZoneByName("b.test").Zone.ID, Err: errors.New("name taken")}
+		}
+		return nil
+	}
+	if err := r.Apply(t.Context(), edit(one, "a.test", "c.test")); err == nil {
+		t.Error("Apply = nil, want an error")
+	}
+	if got, want := zones(f.effective), "a.test@1 b.test@1 c.test@2"; got != want {
+		t.Errorf("in effect: %s, want %s", got, want)
+	}
+}
+
 func TestFailureThatIsNoZonesChangesNothing(t *testing.T) {
 	f := &fake{}
 	r := build(t, f)

@@ -22,8 +22,10 @@ import (
 	"selvage/spec"
 )
 
-// hookLimit is how long a change may take to come into effect before its writer stops waiting.
-const hookLimit = 30 * time.Second
+const (
+	hookLimit = 30 * time.Second // for a change to come into effect, before its writer stops waiting
+	slew      = time.Minute      // steps of the clock up to this are hidden from the audit log
+)
 
 // Options tune a Store. The zero value is right for a node.
 type Options struct {
@@ -47,7 +49,7 @@ type Store struct {
 	turn    chan struct{}  // holding its one slot is the right to change what follows
 	pending *spec.Snapshot // the newest state in the log, perhaps not durable yet
 	nouns   shelves        // every noun of pending
-	when    time.Time      // of the last change; never goes back
+	when    time.Time      // of the last change
 
 	mu     sync.Mutex // guards the fields below, and current against going back
 	moved  *sync.Cond // current or failed changed
@@ -102,7 +104,8 @@ func (s *Store) Snapshot() *spec.Snapshot { return s.current.Load() }
 
 // OnCommit adds a function that brings a durable state into effect. Calls never overlap and come in
 // the order of versions; under load a call stands for all versions since the last one. Its error is
-// logged and does not undo the change, for it is durable: the zone's status tells its owner.
+// logged and does not undo the change, for it is durable: the zone's status tells its owner. A hook
+// must not call Update, which would wait for it.
 func (s *Store) OnCommit(hook func(context.Context, *spec.Snapshot) error) {
 	s.applying.Lock()
 	defer s.applying.Unlock()
@@ -171,10 +174,11 @@ func (s *Store) write(ctx context.Context, actor spec.Actor, fn func(tx product.
 	return next, commit, nil
 }
 
-// now never goes back, so that the audit log is ordered by time and by version alike.
+// now does not follow the clock's small steps back, so that the audit log is ordered by time and by
+// version alike; a clock that was far ahead and was set right must not leave its mark on all that follows.
 func (s *Store) now() time.Time {
 	now := spec.Timestamp(s.clock.Now())
-	if now.Before(s.when) {
+	if now.Before(s.when) && s.when.Sub(now) <= slew {
 		return s.when
 	}
 	return now

@@ -328,9 +328,14 @@ func TestClockThatGoesBack(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	s := open(t, openDB(t, t.TempDir()), store.Options{Clock: clock.Fixed(func() time.Time { return now })})
 	put(t, s, account)
-	now = now.Add(-time.Hour)
+	now = now.Add(-10 * time.Second)
 	put(t, s, zone("later.test"))
 	if got := audit(t, s, spec.AuditQuery{}); len(got) != 2 || got[0].Name != "later.test" {
 		t.Errorf("newest entry first: %+v", got)
+	}
+	now = now.Add(-time.Hour)
+	put(t, s, zone("right.test"))
+	if got := audit(t, s, spec.AuditQuery{Zone: "right.test"}); len(got) != 1 || !got[0].When.Equal(now) {
+		t.Errorf("after the clock was set right: %+v, want an entry at %v", got, now)
 	}
 }

@@ -114,7 +114,7 @@ func TestAcknowledgedSurvivesSimulatedPowerCut(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	rng := rand.New(rand.NewPCG(3, 4))
 	var acked []string
-	for round := range 12 {
+	for round := range 8 {
 		db, err := state.Open("state", state.Options{FS: fs})
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
@@ -142,5 +142,5 @@ func TestAcknowledgedSurvivesSimulatedPowerCut(t *testing.T) {
 		acked = append(acked, named...)
 		fs = crashed
 	}
-	t.Logf("%d writes acknowledged in 12 rounds, none lost", len(acked))
+	t.Logf("%d writes acknowledged in 8 rounds, none lost", len(acked))
 }

@@ -108,7 +108,10 @@ func Open(dir string, o Options) (*DB, error) {
 func (d *DB) open(fs vfs.FS) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%v", p)
+			var ok bool
+			if err, ok = p.(error); !ok {
+				err = fmt.Errorf("%v", p)
+			}
 		}
 	}()
 	d.opening.Store(true)
