@@ -50,6 +50,8 @@ type process struct {
 	dir   string
 	token string
 	log   *logBuffer
+	work  string   // directory to start in; empty for the test's
+	env   []string // beside the test's own
 	cmd   *exec.Cmd
 	ended chan error
 }
@@ -77,8 +79,9 @@ var freePorts = []string{"--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--htt
 // up starts a node on dir and waits until it is ready. The test's end kills it if it still runs.
 func up(t testing.TB, dir string, args ...string) *process {
 	t.Helper()
+	before, _ := cli.ReadNodeFile(dir) // of a process that was killed
 	p := launch(t, dir, append(append([]string{}, freePorts...), args...)...)
-	p.awaitReady(0)
+	p.awaitReady(before.PID)
 	return p
 }
 
@@ -86,12 +89,9 @@ func up(t testing.TB, dir string, args ...string) *process {
 func launch(t testing.TB, dir string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, dir: dir, log: &logBuffer{}, ended: make(chan error, 1)}
-	p.cmd = exec.Command(program, append([]string{"up", "--data", dir}, args...)...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	if err := p.cmd.Start(); err != nil {
+	if err := p.begin(args); err != nil {
 		t.Fatal(err)
 	}
-	go func() { p.ended <- p.cmd.Wait() }()
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()
 		if n, err := cli.ReadNodeFile(dir); err == nil {
@@ -102,6 +102,18 @@ func launch(t testing.TB, dir string, args ...string) *process {
 		}
 	})
 	return p
+}
+
+// begin starts the program.
+func (p *process) begin(args []string) error {
+	p.cmd = exec.Command(program, append([]string{"up", "--data", p.dir}, args...)...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.Dir, p.cmd.Env = p.work, append(os.Environ(), p.env...)
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	go func() { p.ended <- p.cmd.Wait() }()
+	return nil
 }
 
 // awaitReady reads node.json as soon as it is there and of another process than old.
