@@ -18,7 +18,8 @@ const retryLoad = 60
 type slot struct {
 	source source
 	stored *spec.Certificate // nil for the local CA
-	hosts  []string
+	local  string            // what the local CA issues for
+	apex   bool              // and whether for "*." and that, too
 	rsa    bool
 	until  int64 // Unix time from which it must not be chosen; of a local leaf the pair says it
 
@@ -36,7 +37,7 @@ type pair struct {
 }
 
 func newSlot(cert *spec.Certificate) *slot {
-	s := &slot{source: custom, stored: cert, hosts: cert.Hosts, rsa: cert.KeyType == keyRSA, until: cert.ExpiresOn.Unix()}
+	s := &slot{source: custom, stored: cert, rsa: cert.KeyType == keyRSA, until: cert.ExpiresOn.Unix()}
 	if cert.Source == "acme" {
 		s.source = acmeServer
 	}
@@ -123,7 +124,11 @@ func (k *keyring) held() int {
 // loadPair parses a stored certificate, or has the local CA issue one.
 func (c *Certs) loadPair(s *slot) (*pair, error) {
 	if s.stored == nil {
-		return c.issueLocal(s.hosts)
+		hosts := []string{s.local}
+		if s.apex {
+			hosts = append(hosts, "*."+s.local)
+		}
+		return c.issueLocal(hosts)
 	}
 	cert, err := tls.X509KeyPair([]byte(s.stored.Chain), []byte(s.stored.PrivateKey))
 	if err != nil {

@@ -34,12 +34,38 @@ type table struct {
 // zoneTable is one compiled zone. Immutable but for the slots' key pairs.
 type zoneTable struct {
 	config *spec.ZoneConfig
-	stored []*slot            // every certificate of the zone, best first
-	exact  map[string][]*slot // by host, best first
-	wild   map[string][]*slot // by the name below the "*.", best first
-	apex   *slot              // of the local CA: the zone's name and one level below
-	deep   map[string]*slot   // of the local CA: by host two levels below, or by "*." and its parent
+	stored []*slot          // every certificate of the zone, best first
+	exact  names            // by host
+	wild   names            // by the name below the "*."
+	apex   *slot            // of the local CA: the zone's name and one level below
+	deep   map[string]*slot // of the local CA: by host two levels below, or by "*." and its parent
 	policy policy
+}
+
+// names is a small map, sorted by name: most zones have one or two, for which Go's map costs 400
+// bytes.
+type names []candidates
+
+// candidates are the certificates that cover one name, best first.
+type candidates struct {
+	name  string
+	slots []*slot
+}
+
+func (n names) find(name string) []*slot {
+	i, ok := slices.BinarySearchFunc(n, name, func(c candidates, name string) int { return strings.Compare(c.name, name) })
+	if !ok {
+		return nil
+	}
+	return n[i].slots
+}
+
+func (n *names) add(name string, s *slot) {
+	i, ok := slices.BinarySearchFunc(*n, name, func(c candidates, name string) int { return strings.Compare(c.name, name) })
+	if !ok {
+		*n = slices.Insert(*n, i, candidates{name: name})
+	}
+	(*n)[i].slots = append((*n)[i].slots, s)
 }
 
 // compile builds the table of next and takes over from prev what did not change.
@@ -113,7 +139,7 @@ func compileZone(config *spec.ZoneConfig, old *zoneTable) *zoneTable {
 	}
 	z := &zoneTable{config: config, apex: old.apex, policy: policyOf(config.Settings)}
 	if z.apex == nil {
-		z.apex = &slot{source: localLeaf, hosts: []string{config.Zone.Name, "*." + config.Zone.Name}}
+		z.apex = &slot{source: localLeaf, local: config.Zone.Name, apex: true}
 	}
 	for _, cert := range config.Certificates {
 		i := slices.IndexFunc(old.stored, func(s *slot) bool { return s.stored == cert })
@@ -125,7 +151,7 @@ func compileZone(config *spec.ZoneConfig, old *zoneTable) *zoneTable {
 	}
 	slices.SortStableFunc(z.stored, compareSlots)
 	for _, s := range z.stored {
-		for _, host := range s.hosts {
+		for _, host := range s.stored.Hosts {
 			z.add(host, s)
 		}
 	}
@@ -140,16 +166,10 @@ func (z *zoneTable) add(host string, s *slot) {
 		return
 	}
 	if parent, is := strings.CutPrefix(host, "*."); is {
-		if z.wild == nil {
-			z.wild = map[string][]*slot{}
-		}
-		z.wild[parent] = append(z.wild[parent], s)
+		z.wild.add(parent, s)
 		return
 	}
-	if z.exact == nil {
-		z.exact = map[string][]*slot{}
-	}
-	z.exact[host] = append(z.exact[host], s)
+	z.exact.add(host, s)
 }
 
 // compileDeep lists the proxied hosts that "*.zone" does not cover: the local CA issues for no
@@ -165,7 +185,7 @@ func compileDeep(config *spec.ZoneConfig, old map[string]*slot) map[string]*slot
 		}
 		s := old[r.Name]
 		if s == nil {
-			s = &slot{source: localLeaf, hosts: []string{r.Name}}
+			s = &slot{source: localLeaf, local: r.Name}
 		}
 		deep[r.Name] = s
 	}
@@ -215,14 +235,14 @@ func (t *table) zone(host string) *zoneTable {
 // CA. Expired and unreadable certificates are passed over.
 func (c *Certs) pick(z *zoneTable, host string, hello *tls.ClientHelloInfo) *tls.Certificate {
 	now := c.clock.Now().Unix()
-	if cert := c.best(z.exact[host], hello, now); cert != nil {
+	if cert := c.best(z.exact.find(host), hello, now); cert != nil {
 		return cert
 	}
 	var parent string
 	if i := strings.IndexByte(host, '.'); i > 0 {
 		parent = host[i+1:]
 	}
-	if cert := c.best(z.wild[parent], hello, now); cert != nil {
+	if cert := c.best(z.wild.find(parent), hello, now); cert != nil {
 		return cert
 	}
 	s := z.localSlot(host, parent)
