@@ -351,3 +351,22 @@ func checkData(t *testing.T, typ string, c contents) {
 		t.Errorf("%s %q became data %s and that %q", typ, c.content(), c.data(), content)
 	}
 }
+
+func TestConnections(t *testing.T) {
+	c := newConnections(8)
+	a, sameNet, b, local := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("127.0.0.1")
+	for i, step := range []struct {
+		addr netip.Addr
+		want bool
+	}{{a, true}, {sameNet, true}, {a, false}, {b, true}, {b, true}, {b, false}, {local, true}, {local, true}, {local, true}, {local, true}, {local, false}} {
+		if got := c.take(step.addr); got != step.want {
+			t.Errorf("step %d: take(%s) = %v, want %v", i, step.addr, got, step.want)
+		}
+	}
+	for _, addr := range []netip.Addr{a, sameNet, b, b, local, local, local, local} {
+		c.free(addr)
+	}
+	if c.count() != 0 || len(c.byNet) != 0 {
+		t.Errorf("all closed: %d open, %v", c.count(), c.byNet)
+	}
+}

@@ -28,7 +28,7 @@ type meter struct {
 
 	dropped         atomic.Uint64 // packets that are no queries
 	outsideFailures atomic.Uint64
-	connections     atomic.Int64
+	connections     *connections
 	zones           atomic.Int64
 	seconds         prometheus.Histogram
 
@@ -51,8 +51,9 @@ func rcodeName(rcode int) string {
 	return strconv.Itoa(rcode)
 }
 
-func newMeter(o observe.Observer) *meter {
+func newMeter(o observe.Observer, c *connections) *meter {
 	m := &meter{
+		connections: c,
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "selvage_dns_answer_seconds",
 			Help:    "Time from a query read to its answer ready, of one query in 64.",
@@ -111,7 +112,7 @@ func (m *meter) Collect(c chan<- prometheus.Metric) {
 	counter(m.limitedDesc, m.limited[limitDrop].Load(), "dropped")
 	counter(m.droppedDesc, m.dropped.Load())
 	counter(m.failuresDesc, m.outsideFailures.Load())
-	c <- prometheus.MustNewConstMetric(m.connectionsDesc, prometheus.GaugeValue, float64(m.connections.Load()))
+	c <- prometheus.MustNewConstMetric(m.connectionsDesc, prometheus.GaugeValue, float64(m.connections.count()))
 	c <- prometheus.MustNewConstMetric(m.zonesDesc, prometheus.GaugeValue, float64(m.zones.Load()))
 }
 

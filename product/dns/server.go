@@ -16,7 +16,6 @@ import (
 
 	mdns "github.com/miekg/dns"
 
-	"selvage/foundation/budget"
 	"selvage/foundation/clock"
 	"selvage/foundation/observe"
 	"selvage/product"
@@ -56,7 +55,7 @@ type Server struct {
 	limiter     *limiter
 	outside     *outside
 	meter       *meter
-	connections budget.Slots
+	connections *connections
 }
 
 var (
@@ -77,14 +76,15 @@ func New(o Options) *Server {
 	if len(o.Upstreams) == 0 {
 		o.Upstreams = systemResolvers()
 	}
-	m := newMeter(o.Observe)
+	conns := newConnections(o.Connections)
+	m := newMeter(o.Observe, conns)
 	s := &Server{
 		options:     o,
 		cookies:     newCookieJar(o.CookieSecret),
 		limiter:     newLimiter(o.AnswersPerSecond),
 		outside:     newOutside(o.Upstreams, o.Observe.Logger(), m),
 		meter:       m,
-		connections: budget.Slots{Limit: int64(o.Connections)},
+		connections: conns,
 	}
 	t := newTable()
 	t.edge = newEdgeSets(o.Addresses(), o.ALPN)

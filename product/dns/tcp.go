@@ -47,18 +47,29 @@ func (s *Server) ServeTCP(ctx context.Context, ln net.Listener) error {
 			pause(ctx, 10*time.Millisecond)
 			continue
 		}
-		if !s.connections.Take() {
+		client := addrOf(conn)
+		if !s.connections.take(client) {
 			conn.Close()
 			continue
 		}
+		served := false
 		conns.Go("dns tcp", func(ctx context.Context) error {
-			defer s.connections.Free()
-			s.meter.connections.Add(1)
-			defer s.meter.connections.Add(-1)
-			s.serveConn(ctx, conn)
+			if served { // it broke and was started again: the connection is gone
+				return nil
+			}
+			served = true
+			defer s.connections.free(client)
+			s.serveConn(ctx, conn, client)
 			return nil
 		})
 	}
+}
+
+func addrOf(conn net.Conn) netip.Addr {
+	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -70,14 +81,10 @@ func pause(ctx context.Context, d time.Duration) {
 
 // serveConn answers the queries of one connection in their order. Answers to queries that came
 // together leave together.
-func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
+func (s *Server) serveConn(ctx context.Context, conn net.Conn, client netip.Addr) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	client := netip.Addr{}
-	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		client = a.AddrPort().Addr().Unmap()
-	}
 	in := bufio.NewReaderSize(conn, 4096)
 	a := responder{server: s}
 	var packet, out []byte
@@ -119,7 +126,7 @@ func messageWaits(in *bufio.Reader) bool {
 
 // idle is how long a connection may stay silent: less when they are getting few.
 func (s *Server) idle() time.Duration {
-	if s.connections.Used() > s.connections.Limit*3/4 {
+	if s.connections.count() > s.connections.limit*3/4 {
 		return tcpIdleBusy
 	}
 	return tcpIdle
