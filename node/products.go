@@ -55,7 +55,7 @@ func buildParts(n *Node) (parts, error) {
 	if err != nil {
 		return p, err
 	}
-	p.dns = dns.New(dns.Options{State: n.state, Addresses: p.addresses, CookieSecret: secret, Observe: n.observe})
+	p.dns = dns.New(dns.Options{State: n.state, Addresses: p.addresses, ALPN: promised(c, n.sockets["https"].addr()), CookieSecret: secret, Observe: n.observe})
 	front := proxy.New(proxy.Options{Ports: n.ports, Country: p.countries.of, Observe: n.observe})
 	p.all = []product.Product{front, p.certs, p.cache, p.dns}
 
@@ -71,6 +71,15 @@ func buildParts(n *Node) (parts, error) {
 	p.server = edge.NewServer(edge.ServerOptions{Handler: handler, TLS: p.certs.TLS(), Observe: n.observe})
 	p.rollout, err = rollout.New(rollout.Options{Products: p.all, Dir: dir("lastgood"), Observe: n.observe})
 	return p, err
+}
+
+// promised is what HTTPS records may say of proxied names. They make browsers insist on TLS at port
+// 443, so there are none unless it is served there with certificates that browsers trust.
+func promised(c Config, https net.Addr) []string {
+	if a, ok := https.(*net.TCPAddr); !ok || a.Port != 443 || c.ACME.Directory == "" {
+		return nil
+	}
+	return []string{"h2"}
 }
 
 func cacheOptions(c Config, o observe.Observer) cache.Options {
