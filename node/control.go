@@ -96,6 +96,15 @@ func (n *Node) tryControl() error {
 	return err
 }
 
+// storeTrouble shows in the node's status why nothing can be changed for now; sites are served on.
+func (n *Node) storeTrouble(why error) {
+	text := ""
+	if why != nil {
+		text = forUsers(why)
+	}
+	n.health.set("store", text, true)
+}
+
 // forUsers returns the part of an error that is meant for people.
 func forUsers(err error) string {
 	if faults := fault.All(err); len(faults) > 0 {
@@ -111,7 +120,7 @@ func (n *Node) openStore() error {
 	observe := observe.Observer{Log: n.log, Metrics: prometheus.NewRegistry(), Events: n.observe.Events}
 	var err error
 	dir := filepath.Join(n.config.Data, "state")
-	if c.db, err = state.Open(dir, state.Options{Observe: observe, LockWait: replyWithin}); err != nil {
+	if c.db, err = state.Open(dir, state.Options{Observe: observe, LockWait: replyWithin, Trouble: n.storeTrouble}); err != nil {
 		return err
 	}
 	if c.store, err = store.Open(ctx, c.db, store.Options{Observe: observe}); err != nil {

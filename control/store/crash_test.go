@@ -2,9 +2,13 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,6 +17,7 @@ import (
 	"selvage/control/store"
 	"selvage/engine/state"
 	"selvage/engine/state/powercut"
+	"selvage/foundation/fault"
 	"selvage/product"
 	"selvage/spec"
 )
@@ -113,19 +118,48 @@ func verifySiblings(s *store.Store, acked []string) error {
 
 func TestAcknowledgedSurvivesKill(t *testing.T) {
 	p := siblings
-	p.Rounds = 6
+	p.Rounds, p.Writing = 4, 150*time.Millisecond
 	powercut.Kill(t, p)
 }
 
 func TestAcknowledgedSurvivesPowerCut(t *testing.T) { powercut.Cut(t, siblings) }
 
-// registers are the zones' paused flags, kinds of operations on them, and what those saw.
+// A full disk refuses a change as a whole and loses none; when there is room, changes go on.
+func TestFullDiskRefusesChanges(t *testing.T) {
+	err := powercut.OnSmallDisk(t, 64, func(t *testing.T, dir string) {
+		s := open(t, openDB(t, filepath.Join(dir, "state")), store.Options{})
+		put(t, s, account)
+		filler := filepath.Join(dir, "filler")
+		if err := os.WriteFile(filler, make([]byte, 64<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("filling the disk = %v", err)
+		}
+		err := s.Update(t.Context(), admin, func(tx product.Tx) error { return putSiblings(tx, "refused.test") })
+		if fault.KindOf(err) != fault.Unavailable || s.Snapshot().Version != 1 {
+			t.Fatalf("Update on a full disk = %v, version %d", err, s.Snapshot().Version)
+		}
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Update(t.Context(), admin, func(tx product.Tx) error { return putSiblings(tx, "back.test") }); err != nil {
+			t.Fatalf("Update with room again = %v", err)
+		}
+		if err := verifySiblings(s, []string{"back.test"}); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Logf("no small disk here: %v", err)
+	}
+}
+
+// operation sets or reads the TTL of one of the records.
 type operation struct {
 	write  bool
 	ttl    int
 	record int
 }
 
+// registers says how TTLs behave if one operation happens after the other.
 var registers = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		parts := map[int][]porcupine.Operation{}

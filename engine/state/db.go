@@ -44,6 +44,10 @@ type Options struct {
 	// still find room. Default: 16 MiB, or a 16th of the filesystem if that is less.
 	BallastBytes int64
 
+	// Trouble is told why the store takes no writes, when the disk is full or failed, and nil when it
+	// takes them again. It must not call the store. Default: only the log is told.
+	Trouble func(why error)
+
 	// FS replaces the filesystem, without lock file and ballast; for tests that simulate power cuts.
 	// Default: the disk.
 	FS vfs.FS
@@ -57,6 +61,7 @@ type DB struct {
 	lock    *dirLock // nil with Options.FS
 	room    *room
 	metrics metrics
+	trouble func(why error)
 
 	opening atomic.Bool
 	broken  atomic.Pointer[fault.Error] // set once, when Pebble can no longer go on
@@ -77,7 +82,10 @@ type metrics struct {
 // Open opens or makes the store in dir. A directory that another process has open is a
 // fault.Conflict that names its process; a damaged one is an error that says so.
 func Open(dir string, o Options) (*DB, error) {
-	d := &DB{dir: dir, log: o.Observe.Logger(), idle: make(chan struct{})}
+	d := &DB{dir: dir, log: o.Observe.Logger(), trouble: o.Trouble, idle: make(chan struct{})}
+	if d.trouble == nil {
+		d.trouble = func(error) {}
+	}
 	base := o.FS
 	if base == nil {
 		base = vfs.Default
@@ -89,7 +97,7 @@ func Open(dir string, o Options) (*DB, error) {
 			return nil, err
 		}
 		d.lock = lock
-		d.room = newRoom(dir, o.BallastBytes, d.log)
+		d.room = newRoom(d, o.BallastBytes)
 	}
 	fs := base
 	if d.room != nil {
@@ -250,6 +258,7 @@ func (d *DB) fail(cause error) *fault.Error {
 	err := fault.Wrap(cause, fault.Unavailable, "The store in %s stopped working. Look at its disk, then restart the node; it serves on with the configuration it has.", d.dir)
 	if d.broken.CompareAndSwap(nil, err) {
 		d.log.Error("the store stopped working and takes no more writes", "dir", d.dir, "error", cause)
+		d.trouble(err)
 	}
 	return d.broken.Load()
 }

@@ -24,6 +24,7 @@ type room struct {
 	path    string // of the ballast
 	ballast int64  // bytes
 	log     *slog.Logger
+	trouble func(why error)
 	space   func(dir string) (free, total int64, err error)
 	full    atomic.Bool
 
@@ -31,8 +32,9 @@ type room struct {
 	present bool
 }
 
-func newRoom(dir string, ballast int64, log *slog.Logger) *room {
-	r := &room{dir: dir, path: filepath.Join(dir, "ballast"), ballast: ballast, log: log, space: diskSpace}
+func newRoom(d *DB, ballast int64) *room {
+	dir := d.dir
+	r := &room{dir: dir, path: filepath.Join(dir, "ballast"), ballast: ballast, log: d.log, trouble: d.trouble, space: diskSpace}
 	if ballast == 0 {
 		r.ballast = defaultBallast
 		if _, total, err := r.space(dir); err == nil {
@@ -58,8 +60,9 @@ func (r *room) check(batchBytes int64) error {
 	if free >= need && (!r.full.Load() || r.restore()) {
 		return nil
 	}
-	r.setFull(true)
-	return fault.New(fault.Unavailable, "The disk under %s is full: %d KiB are free, %d KiB are needed. Free some space there; writes go on by themselves then.", r.dir, free>>10, (need+r.ballast)>>10)
+	why := fault.New(fault.Unavailable, "The disk under %s is full: %d KiB are free, %d KiB are needed. Free some space there; writes go on by themselves then.", r.dir, free>>10, (need+r.ballast)>>10)
+	r.setFull(why)
+	return why
 }
 
 // release gives the ballast up. Pebble's filesystem calls it when a write found no space, before it
@@ -67,7 +70,7 @@ func (r *room) check(batchBytes int64) error {
 func (r *room) release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.setFull(true)
+	r.setFull(fault.New(fault.Unavailable, "The disk under %s is full. Free some space there; writes go on by themselves then.", r.dir))
 	if err := os.Remove(r.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		r.log.Error("the ballast could not be given up", "path", r.path, "error", err)
 	}
@@ -95,14 +98,17 @@ func (r *room) restore() bool {
 		}
 		r.present = true
 	}
-	r.setFull(false)
+	r.setFull(nil)
 	return true
 }
 
-func (r *room) setFull(full bool) {
+// setFull notes why the disk is full, or with nil that it is not.
+func (r *room) setFull(why error) {
+	full := why != nil
 	if r.full.Swap(full) == full {
 		return
 	}
+	r.trouble(why)
 	if full {
 		r.log.Error("disk full, writes to the store are refused until there is room", "dir", r.dir)
 		return

@@ -12,7 +12,8 @@ import (
 func TestRoomOnAPlayedDisk(t *testing.T) {
 	const ballast = 1 << 20
 	free := int64(100 << 20)
-	r := newRoom(t.TempDir(), ballast, slog.New(slog.DiscardHandler))
+	var trouble error
+	r := newRoom(&DB{dir: t.TempDir(), log: slog.New(slog.DiscardHandler), trouble: func(why error) { trouble = why }}, ballast)
 	r.space = func(string) (int64, int64, error) { return free, 200 << 20, nil }
 	r.restore()
 	step := func(what string, space int64, wantFull, wantBallast bool) {
@@ -21,6 +22,9 @@ func TestRoomOnAPlayedDisk(t *testing.T) {
 		err := r.check(1000)
 		if full := fault.KindOf(err) == fault.Unavailable; full != wantFull || r.isFull() != wantFull {
 			t.Errorf("%s: check = %v, isFull = %v; want full: %v", what, err, r.isFull(), wantFull)
+		}
+		if (trouble != nil) != wantFull {
+			t.Errorf("%s: told of trouble: %v", what, trouble)
 		}
 		if _, err := os.Stat(r.path); (err == nil) != wantBallast {
 			t.Errorf("%s: ballast: %v; want it there: %v", what, err, wantBallast)
