@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"os/exec"
@@ -48,7 +50,13 @@ func load(dir string, p *peer, w workload, length time.Duration) (loaded, error)
 	}
 	_, port, _ := strings.Cut(addr, ":")
 	args = append(args, "--connect-to="+addr, scheme+"://"+host+":"+port+w.path)
-	out, err := exec.Command("taskset", args...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), length+20*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "taskset", args...).CombinedOutput()
+	if ctx.Err() != nil {
+		log.Printf("%s, %s: h2load did not end, trying again", p.name, w.name)
+		return loaded{}, nil
+	}
 	if err != nil {
 		return loaded{}, fmt.Errorf("h2load: %w\n%s", err, out)
 	}

@@ -30,6 +30,7 @@ func Start(cpus, name string, args ...string) (*Program, error) {
 	p := &Program{exited: make(chan struct{})}
 	p.cmd = exec.Command("taskset", append([]string{"-c", cpus, name}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // nothing outlives a benchmark that is killed
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
