@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -25,7 +26,9 @@ type conversation struct {
 	dog     watchdog
 	sent    int64 // bytes of the response's body
 	body    *clientBody
-	buf     []byte // for copying; kept between requests
+	ray     string
+	values  []string // of the response's fields; net/http copies them
+	buf     []byte   // for copying; like values kept between requests
 
 	mu    sync.Mutex // guards final, and w's header until final is set
 	final bool       // the final response began: no more 1xx
@@ -85,7 +88,8 @@ func (s *Server) call(ctx context.Context, ex *Exchange) (err error) {
 func (cv *conversation) begin(s *Server, w http.ResponseWriter, r *http.Request) {
 	cv.s, cv.w, cv.r = s, w, r
 	cv.control = http.NewResponseController(w)
-	cv.ex.ID = newRayID()
+	cv.ray = newRay(s.pop)
+	cv.ex.ID = cv.ray[:rayDigits]
 	cv.ex.Start = time.Now()
 	if info, ok := r.Context().Value(connInfoKey{}).(*connInfo); ok {
 		cv.ex.Client = info.client
@@ -111,20 +115,21 @@ func (cv *conversation) release() {
 	cv.mu.Lock()
 	cv.s, cv.w, cv.r, cv.control, cv.body = nil, nil, nil, nil, nil
 	cv.sent, cv.final = 0, false
+	clear(cv.values)
 	cv.mu.Unlock()
 	conversations.Put(cv)
 }
 
-// newRayID returns 16 hex digits. Not a secret: it has to be unique, not unguessable.
-func newRayID() string {
-	var raw [8]byte
-	var text [16]byte
-	v := rand.Uint64()
-	for i := range raw {
-		raw[i] = byte(v >> (8 * i))
-	}
-	hex.Encode(text[:], raw[:])
-	return string(text[:])
+const rayDigits = 16
+
+// newRay returns 16 hex digits, a hyphen and the name of this place. Not a secret: it has to be
+// unique, not unguessable.
+func newRay(pop string) string {
+	text := make([]byte, rayDigits, rayDigits+1+len(pop))
+	var raw [rayDigits / 2]byte
+	binary.BigEndian.PutUint64(raw[:], rand.Uint64())
+	hex.Encode(text, raw[:])
+	return string(append(append(text, '-'), pop...))
 }
 
 func convertTLS(r *http.Request) *TLS {

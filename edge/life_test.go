@@ -79,7 +79,8 @@ func TestWebSocket(t *testing.T) {
 }
 
 func TestWebSocketRefusedByOriginLeavesTheConnectionUsable(t *testing.T) {
-	f := behind(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, r.URL.Path, http.StatusForbidden) })
+	refusal := origin(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, r.URL.Path, http.StatusForbidden) })
+	f := start(t, edge.ServerOptions{Handler: proxyTo(t, edge.OriginOptions{}, refusal), Limits: brief})
 	got := say(t, f.plain, "GET /one HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET /two HTTP/1.1\r\nHost: a.test\r\n\r\n")
 	if strings.Count(got, "HTTP/1.1 403") != 2 || !strings.Contains(got, "/one") || !strings.Contains(got, "/two") {
 		t.Errorf("answers %q", got)

@@ -155,7 +155,7 @@ func TestOriginFailures(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			o := origins(t, edge.OriginOptions{ConnectTimeout: 300 * time.Millisecond, ReadTimeout: 300 * time.Millisecond, Resolver: book{}})
+			o := origins(t, edge.OriginOptions{ConnectTimeout: 3 * time.Second, ReadTimeout: time.Second, Resolver: book{}})
 			_, f := fetch(t, o, tt.target, nil)
 			if f == nil || f.Status != tt.status || f.Reason != tt.reason {
 				t.Errorf("failure %+v, want %d %s", f, tt.status, tt.reason)

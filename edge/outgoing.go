@@ -41,7 +41,7 @@ func (o *Origins) request(ctx context.Context, a *attempt) *http.Request {
 		r.URL.Scheme = "https"
 	}
 	putTarget(r.URL, q)
-	putHeader(r.Header, &q.Header)
+	putHeader(r.Header, &q.Header, nil)
 	if _, ok := r.Header["User-Agent"]; !ok {
 		r.Header["User-Agent"] = nil // otherwise net/http would name itself
 	}

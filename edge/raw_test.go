@@ -18,8 +18,11 @@ import (
 	"selvage/edge"
 )
 
+// brief are limits under which a connection is soon closed when nothing more comes.
+var brief = edge.Limits{KeepAlive: 100 * time.Millisecond}
+
 // say sends bytes to a plain listener and returns everything that comes back until the other side
-// closes or is silent for a moment.
+// closes. It does not close its own half: that would be a client that has gone.
 func say(t *testing.T, addr, bytes string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -31,7 +34,6 @@ func say(t *testing.T, addr, bytes string) string {
 	if _, err := io.WriteString(c, bytes); err != nil {
 		return ""
 	}
-	c.(*net.TCPConn).CloseWrite()
 	out, _ := io.ReadAll(c)
 	return string(out)
 }
@@ -53,7 +55,7 @@ func echo(_ context.Context, ex *edge.Exchange) error {
 }
 
 func TestWhatIsRefusedAndWhatIsUnderstood(t *testing.T) {
-	f := start(t, edge.ServerOptions{Handler: echo})
+	f := start(t, edge.ServerOptions{Handler: echo, Limits: brief})
 	const host = "Host: a.test\r\n"
 	for _, tt := range []struct{ name, send, want string }{
 		// Understood, in exactly one way.
@@ -119,12 +121,13 @@ func TestWhatIsRefusedAndWhatIsUnderstood(t *testing.T) {
 		{"nul in target", "GET /a\x00b HTTP/1.1\r\n" + host + "\r\n", "400"},
 		{"bad method", "G(T / HTTP/1.1\r\n" + host + "\r\n", "400"},
 		{"http 2.0 in text", "GET / HTTP/2.0\r\n" + host + "\r\n", "505"},
-		{"garbage", "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", "400"},
+		{"garbage", "\x16\x03\x01\x02\x00\x01\x00 and more of it\r\n\r\n", "400"},
 		{"big head", "GET / HTTP/1.1\r\n" + host + "X-A: " + strings.Repeat("a", 33<<10) + "\r\n\r\n", "431"},
 		{"many fields", "GET / HTTP/1.1\r\n" + host + strings.Repeat("X-A: b\r\n", 5000) + "\r\n", "431"},
 		{"big target", "GET /" + strings.Repeat("a", 40<<10) + " HTTP/1.1\r\n" + host + "\r\n", "431"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			got := say(t, f.plain, tt.send)
 			want := tt.want
 			if len(want) == 3 {
@@ -142,7 +145,7 @@ func TestWhatIsRefusedAndWhatIsUnderstood(t *testing.T) {
 
 // TestNothingIsReadAfterARefusal sends a request right behind one that cannot be trusted.
 func TestNothingIsReadAfterARefusal(t *testing.T) {
-	f := start(t, edge.ServerOptions{Handler: echo})
+	f := start(t, edge.ServerOptions{Handler: echo, Limits: brief})
 	const second = "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n"
 	for _, first := range []string{
 		"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
@@ -244,7 +247,7 @@ type closing struct {
 func (c *closing) Close() error { close(c.closed); return nil }
 
 func TestTooManyConnections(t *testing.T) {
-	f := start(t, edge.ServerOptions{Handler: echo, Limits: edge.Limits{Connections: 2}})
+	f := start(t, edge.ServerOptions{Handler: echo, Limits: edge.Limits{Connections: 2, KeepAlive: 5 * time.Second}})
 	var held []net.Conn
 	for range 2 {
 		c, err := net.Dial("tcp", f.plain)
@@ -263,7 +266,7 @@ func TestTooManyConnections(t *testing.T) {
 	}
 	held[0].Close()
 	for range 100 {
-		if strings.Contains(say(t, f.plain, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"), "200 OK") {
+		if strings.Contains(say(t, f.plain, "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"), "200 OK") {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,11 +61,11 @@ func (cv *conversation) writeHead() {
 	out := cv.w.Header()
 	// Without these two net/http would guess a type from the body. Date it rightly adds.
 	out["Content-Type"] = nil
-	putHeader(out, &res.Header)
-	out["Server"] = serverName
-	out["CF-Ray"] = []string{cv.ex.ID + "-" + cv.s.pop}
+	cv.values = putHeader(out, &res.Header, append(cv.values[:0], cv.ray, ""))
+	out["Server"], out["CF-Ray"] = serverName, cv.values[0:1:1]
 	if res.Length >= 0 && (res.Length > 0 || res.Status != http.StatusNotModified && cv.r.Method != http.MethodHead) && res.Status != http.StatusNoContent {
-		out["Content-Length"] = []string{strconv.FormatInt(res.Length, 10)}
+		cv.values[1] = strconv.FormatInt(res.Length, 10)
+		out["Content-Length"] = cv.values[1:2:2]
 	}
 	if cv.mustClose() {
 		out["Connection"] = closing
@@ -83,12 +84,13 @@ var (
 	closing    = []string{"close"}
 )
 
-// putHeader copies fields into net/http's map. Names that begin in lower case are put into the
-// usual form, so that net/http recognises the ones it treats specially.
-func putHeader(out http.Header, h *Header) {
+// putHeader copies fields into net/http's map; the one-value slices in it are parts of values, which
+// it returns grown. Names that begin in lower case are put into the usual form, so that net/http
+// recognises the ones it treats specially.
+func putHeader(out http.Header, h *Header, values []string) []string {
 	fields := h.Fields()
-	values := make([]string, len(fields)) // one allocation for all the one-value slices
-	for i, f := range fields {
+	values = slices.Grow(values, len(fields)) // must not move below: parts of it are in the map
+	for _, f := range fields {
 		if hopByHop(f.Name) {
 			continue
 		}
@@ -100,9 +102,10 @@ func putHeader(out http.Header, h *Header) {
 			out[name] = append(old, f.Value)
 			continue
 		}
-		values[i] = f.Value
-		out[name] = values[i : i+1 : i+1]
+		values = append(values, f.Value)
+		out[name] = values[len(values)-1 : len(values) : len(values)]
 	}
+	return values
 }
 
 // allowWrite gives an HTTP/1 client time for the next write. net/http takes the deadline away at
@@ -275,7 +278,7 @@ func (cv *conversation) tunnel() error {
 	head := strings.Builder{}
 	head.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + cv.ex.Request.Upgrade + "\r\n")
 	res.Header.Set("Server", "selvage")
-	res.Header.Set("CF-Ray", cv.ex.ID+"-"+cv.s.pop)
+	res.Header.Set("CF-Ray", cv.ray)
 	for _, f := range res.Header.Fields() {
 		if !hopByHop(f.Name) && !strings.ContainsAny(f.Name+f.Value, "\r\n") {
 			head.WriteString(f.Name + ": " + f.Value + "\r\n")
