@@ -147,7 +147,7 @@ func (n *Node) openStore() error {
 		}
 	}
 	c.metrics.Store(observe.Metrics)
-	c.work = newBackground(n.log, []task{{"store", c.store.Run}})
+	c.work = newBackground(n.log, []task{{"store", c.store.Run}, {"api", handler.Run}})
 	c.work.start(n.life)
 	n.door.open(http.Handler(handler))
 	return nil

@@ -57,9 +57,12 @@ func DecodeJSON(body []byte, v any, ignored ...string) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber()
-	ck := &check{dec: dec, ignored: ignored}
-	if err := ck.value(reflect.TypeOf(v).Elem(), "", "", 0); err != nil {
+	ck := &check{dec: dec, ignored: ignored, known: map[reflect.Type][]field{}}
+	if err := ck.value(reflect.TypeOf(v).Elem()); err != nil {
 		return malformed(err, dec)
+	}
+	if len(ck.faults) >= maxFindings {
+		return errors.Join(ck.faults...)
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return fault.New(fault.Invalid, "The request body goes on after its JSON value, at byte %d; send one value only.", dec.InputOffset()).WithCode(codeMalformed)
@@ -100,14 +103,21 @@ func mismatch(err error) error {
 type check struct {
 	dec     *json.Decoder
 	ignored []string
+	known   map[reflect.Type][]field // of structs met so far
+	way     []step                   // from the whole value to the one being read
 	faults  []error
 }
 
-// value checks the next value against t, nil for anything. path is as shown to users, pattern the
-// same with "[]" for indexes.
-func (ck *check) value(t reflect.Type, path, pattern string, depth int) error {
-	if depth > MaxDepth {
-		return fault.New(fault.TooMuch, "The request body is nested deeper than the limit of %d levels.", MaxDepth).At(path)
+// step is one part of a path: a field's name, or an index if that is not negative.
+type step struct {
+	name  string
+	index int
+}
+
+// value checks the next value against t, nil for anything.
+func (ck *check) value(t reflect.Type) error {
+	if len(ck.way) > MaxDepth {
+		return fault.New(fault.TooMuch, "The request body is nested deeper than the limit of %d levels.", MaxDepth).At(ck.path(false))
 	}
 	tok, err := ck.dec.Token()
 	if err != nil {
@@ -115,64 +125,143 @@ func (ck *check) value(t reflect.Type, path, pattern string, depth int) error {
 	}
 	t = target(t)
 	if found, fits := fit(tok, t); !fits {
-		ck.find("%s must be %s, not %s.", path, orValue(path), wanted(t), found)
+		at := ck.path(false)
+		ck.find(at, "%s must be %s, not %s.", orValue(at), wanted(t), found)
 		t = nil
 	}
 	switch tok {
 	case json.Delim('{'):
-		return ck.object(t, path, pattern, depth)
+		return ck.object(t)
 	case json.Delim('['):
-		return ck.list(t, path, pattern, depth)
+		return ck.list(t)
 	}
 	return nil
 }
 
-func (ck *check) object(t reflect.Type, path, pattern string, depth int) error {
-	seen := map[string]bool{}
-	for ck.dec.More() {
+func (ck *check) object(t reflect.Type) error {
+	var seen nameSet
+	for ck.more() {
 		tok, err := ck.dec.Token()
 		if err != nil {
 			return err
 		}
 		name, _ := tok.(string)
-		at, as := join(path, name), join(pattern, name)
-		if seen[name] {
-			ck.find("The field %s stands there twice.", at, at)
+		ck.way = append(ck.way, step{name, -1})
+		if !seen.add(name) {
+			at := ck.path(false)
+			ck.find(at, "The field %s stands there twice.", at)
 		}
-		seen[name] = true
-		next, known := member(t, name)
-		if slices.Contains(ck.ignored, as) {
+		next, known := ck.member(t, name)
+		if ck.ignores(name) {
 			next, known = nil, true
 		}
 		if !known {
-			ck.find("There is no field %s here; known are %s.", at, at, strings.Join(names(t), ", "))
+			at := ck.path(false)
+			ck.find(at, "There is no field %s here; known are %s.", at, strings.Join(ck.names(t), ", "))
 		}
-		if err := ck.value(next, at, as, depth+1); err != nil {
+		if err := ck.value(next); err != nil {
 			return err
 		}
+		ck.way = ck.way[:len(ck.way)-1]
 	}
-	_, err := ck.dec.Token()
-	return err
+	return ck.end()
 }
 
-func (ck *check) list(t reflect.Type, path, pattern string, depth int) error {
+func (ck *check) list(t reflect.Type) error {
 	var elem reflect.Type
 	if t != nil && (t.Kind() == reflect.Slice || t.Kind() == reflect.Array) {
 		elem = t.Elem()
 	}
-	for i := 0; ck.dec.More(); i++ {
-		if err := ck.value(elem, path+"["+strconv.Itoa(i)+"]", pattern+"[]", depth+1); err != nil {
+	for i := 0; ck.more(); i++ {
+		ck.way = append(ck.way, step{index: i})
+		if err := ck.value(elem); err != nil {
 			return err
 		}
+		ck.way = ck.way[:len(ck.way)-1]
+	}
+	return ck.end()
+}
+
+// ignores tells whether the field being read, called name, is one to accept as it is. The path is
+// put together only where the last part fits.
+func (ck *check) ignores(name string) bool {
+	return slices.ContainsFunc(ck.ignored, func(pattern string) bool {
+		return strings.HasSuffix(pattern, name) && pattern == ck.path(true)
+	})
+}
+
+// path returns where the value being read stands; as a pattern it has no numbers in its brackets.
+func (ck *check) path(pattern bool) string {
+	var b strings.Builder
+	for _, s := range ck.way {
+		switch {
+		case s.index >= 0 && pattern:
+			b.WriteString("[]")
+		case s.index >= 0:
+			b.WriteString("[" + strconv.Itoa(s.index) + "]")
+		default:
+			if b.Len() > 0 {
+				b.WriteByte('.')
+			}
+			b.WriteString(shortened(s.name))
+		}
+	}
+	return b.String()
+}
+
+// shortened keeps a name that nobody would have typed from filling the answer.
+func shortened(name string) string {
+	if len(name) <= 80 {
+		return name
+	}
+	return fmt.Sprintf("%s... (%d characters)", strings.ToValidUTF8(name[:80], ""), len(name))
+}
+
+// nameSet remembers an object's names; few, as there mostly are, without a map.
+type nameSet struct {
+	few  []string
+	many map[string]bool
+}
+
+// add returns false if name was there.
+func (s *nameSet) add(name string) bool {
+	if s.many == nil && len(s.few) < 16 {
+		if slices.Contains(s.few, name) {
+			return false
+		}
+		s.few = append(s.few, name)
+		return true
+	}
+	if s.many == nil {
+		s.many = map[string]bool{}
+		for _, n := range s.few {
+			s.many[n] = true
+		}
+	}
+	if s.many[name] {
+		return false
+	}
+	s.many[name] = true
+	return true
+}
+
+// more tells whether to look at another entry of an object or list: a body with many faults is
+// read no further than the last one that is reported.
+func (ck *check) more() bool { return len(ck.faults) < maxFindings && ck.dec.More() }
+
+// end reads the end of an object or list, if its entries were read to the end.
+func (ck *check) end() error {
+	if len(ck.faults) >= maxFindings {
+		return nil
 	}
 	_, err := ck.dec.Token()
 	return err
 }
 
-// find notes a fault at path.
-func (ck *check) find(format, path string, args ...any) {
+// find notes a fault at a path.
+func (ck *check) find(at, format string, args ...any) {
 	if len(ck.faults) < maxFindings {
-		ck.faults = append(ck.faults, fault.New(fault.Invalid, format, args...).At(path))
+		ck.faults = append(ck.faults, fault.New(fault.Invalid, format, args...).At(at))
 	}
 }
 
@@ -233,14 +322,14 @@ func wanted(t reflect.Type) string {
 
 // member returns the type of an object's field, nil for anything; known is false if t has none of
 // that name.
-func member(t reflect.Type, name string) (typ reflect.Type, known bool) {
+func (ck *check) member(t reflect.Type, name string) (typ reflect.Type, known bool) {
 	if t == nil {
 		return nil, true
 	}
 	if t.Kind() == reflect.Map {
 		return t.Elem(), true
 	}
-	for f := range fields(t) {
+	for _, f := range ck.fields(t) {
 		if f.name == name {
 			return f.typ, true
 		}
@@ -248,9 +337,9 @@ func member(t reflect.Type, name string) (typ reflect.Type, known bool) {
 	return nil, false
 }
 
-func names(t reflect.Type) []string {
+func (ck *check) names(t reflect.Type) []string {
 	var all []string
-	for f := range fields(t) {
+	for _, f := range ck.fields(t) {
 		all = append(all, f.name)
 	}
 	return all
@@ -261,32 +350,25 @@ type field struct {
 	typ  reflect.Type
 }
 
-// fields yields a struct's fields by their JSON names, those of embedded structs among them.
-func fields(t reflect.Type) func(yield func(field) bool) {
-	return func(yield func(field) bool) {
-		for _, f := range reflect.VisibleFields(t) {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			if !f.IsExported() || name == "-" || f.Anonymous && name == "" {
-				continue
-			}
-			if name == "" {
-				name = f.Name
-			}
-			if !yield(field{name, f.Type}) {
-				return
-			}
+// fields returns a struct's fields by their JSON names, those of embedded structs among them. Lists
+// of thousands ask for the same ones again and again.
+func (ck *check) fields(t reflect.Type) []field {
+	all, met := ck.known[t]
+	if met {
+		return all
+	}
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !f.IsExported() || name == "-" || f.Anonymous && name == "" {
+			continue
 		}
+		if name == "" {
+			name = f.Name
+		}
+		all = append(all, field{name, f.Type})
 	}
-}
-
-func join(path, name string) string {
-	if len(name) > 80 {
-		name = fmt.Sprintf("%s... (%d characters)", strings.ToValidUTF8(name[:80], ""), len(name))
-	}
-	if path == "" {
-		return name
-	}
-	return path + "." + name
+	ck.known[t] = all
+	return all
 }
 
 func orValue(path string) string {

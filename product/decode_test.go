@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,30 @@ func TestPage(t *testing.T) {
 		var e *fault.Error
 		if _, _, err := product.Page(items, q, product.Paging{}); !errors.As(err, &e) || e.Kind != fault.Invalid {
 			t.Errorf("Page(%q) = %v, want Invalid", bad, err)
+		}
+	}
+}
+
+func TestDecodeStopsAtManyFaults(t *testing.T) {
+	var b strings.Builder
+	for i := range 50_000 {
+		b.WriteString(`,"x` + strconv.Itoa(i) + `":[1]`)
+	}
+	err := product.DecodeJSON([]byte(`{`+b.String()[1:]+`}`), &shape{})
+	if n := len(fault.All(err)); n != 20 {
+		t.Errorf("reported %d faults, want 20", n)
+	}
+}
+
+// BenchmarkDecode reads 10,000 entries, the largest batch of DNS records.
+func BenchmarkDecode(b *testing.B) {
+	body := []byte(`{"rules":[` + strings.Repeat(`{"expression":"true","priority":1},`, 9999) + `{}]}`)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		var v shape
+		if err := product.DecodeJSON(body, &v); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -30,7 +30,7 @@ type settingView struct {
 	TimeRemaining *int       `json:"time_remaining,omitempty"` // of development_mode, seconds
 }
 
-// developmentModeLasts is how long Cloudflare's development mode lasts.
+// developmentModeLasts is how long development mode lasts, as at Cloudflare.
 const developmentModeLasts = 3 * time.Hour
 
 // developmentMode returns the seconds that development mode still lasts, negative since it ended,
@@ -145,14 +145,20 @@ func (a *API) changeSettings(ctx context.Context, c *product.Call, values map[st
 		if z == nil {
 			return fault.New(fault.NotFound, "The zone was deleted meanwhile.")
 		}
-		next = &spec.Settings{ZoneID: z.Zone.ID, Values: map[string]any{}, ModifiedOn: map[string]time.Time{}}
-		maps.Copy(next.Values, z.Settings.Values)
-		maps.Copy(next.ModifiedOn, z.Settings.ModifiedOn)
-		now := spec.Timestamp(a.o.Clock.Now())
-		for id, v := range values {
-			next.Values[id], next.ModifiedOn[id] = v, now
-		}
+		next = a.withSettings(z.Settings, values)
 		return tx.Put(next)
 	})
 	return next, err
+}
+
+// withSettings returns a copy of s with values, changed now.
+func (a *API) withSettings(s *spec.Settings, values map[string]any) *spec.Settings {
+	next := &spec.Settings{ZoneID: s.ZoneID, Values: map[string]any{}, ModifiedOn: map[string]time.Time{}}
+	maps.Copy(next.Values, s.Values)
+	maps.Copy(next.ModifiedOn, s.ModifiedOn)
+	now := spec.Timestamp(a.o.Clock.Now())
+	for id, v := range values {
+		next.Values[id], next.ModifiedOn[id] = v, now
+	}
+	return next
 }

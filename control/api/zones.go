@@ -19,7 +19,7 @@ func (a *API) zoneRoutes() []entry {
 	read, write := product.Permission{Group: "Zone"}, product.Permission{Group: "Zone", Write: true}
 	return asEntries([]product.Route{
 		{Method: "GET", Path: "/zones", Summary: "List the zones that you may read.", Handle: a.listZones},
-		{Method: "POST", Path: "/zones", Summary: "Add a zone to an account.", Handle: a.createZone},
+		{Method: "POST", Path: "/zones", Permission: write, Summary: "Add a zone to an account.", Handle: a.createZone},
 		{Method: "GET", Path: "/zones/{zone_id}", Permission: read, Summary: "Show a zone.", Handle: a.getZone},
 		{Method: "PATCH", Path: "/zones/{zone_id}", Permission: write, Summary: "Pause a zone or change its type.", Handle: a.editZone},
 		{Method: "DELETE", Path: "/zones/{zone_id}", Permission: write, Summary: "Delete a zone and everything in it.", Handle: a.deleteZone},

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"selvage/spec"
 )
 
 func TestZoneLife(t *testing.T) {
@@ -208,6 +211,20 @@ func TestSettings(t *testing.T) {
 	s.now = s.now.Add(time.Hour)
 	if g := s.do("GET", path+"/development_mode", ""); !strings.Contains(g.Body, `"time_remaining":7200`) {
 		t.Errorf("development_mode after an hour = %s", g.Body)
+	}
+	s.now = s.now.Add(2 * time.Hour)
+	changed := make(chan struct{}, 1)
+	s.state.OnCommit(func(context.Context, *spec.Snapshot) error { changed <- struct{}{}; return nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	<-changed
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	if g := s.do("GET", path+"/development_mode", ""); !strings.Contains(g.Body, `"value":"off"`) {
+		t.Errorf("development_mode after three hours = %s", g.Body)
 	}
 }
 
