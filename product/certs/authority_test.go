@@ -156,7 +156,7 @@ func TestStrangeACMEServers(t *testing.T) {
 			w.Header().Set("Content-Type", "application/json")
 			io.WriteString(w, `{"newNonce":"https://127.0.0.1:1/nonce"}`)
 		},
-		"error": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", 503) },
+		"error": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) },
 	}
 	for name, handler := range servers {
 		t.Run(name, func(t *testing.T) {

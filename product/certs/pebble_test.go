@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mholt/acmez/v3/acme"
 	"github.com/miekg/dns"
 
 	"selvage/edge"
@@ -542,4 +543,46 @@ func try(h house, method, path, zone, body string) (product.Reply, error) {
 		return r.Handle(context.Background(), c)
 	}
 	return product.Reply{}, fmt.Errorf("no route %s %s", method, path)
+}
+
+// A zone whose delegation does not reach us is validated by HTTP in the second try, and a zone that
+// is not ours to answer for in the first.
+func TestUniversalByHTTP(t *testing.T) {
+	r := run(t, validator{}, certs.ACME{}, "one.test")
+	partial := *r.zone(t, "one.test").Zone
+	partial.ID, partial.Name, partial.Type = spec.NewID(), "partial.test", "partial"
+	r.front.lie.Store(true)
+	r.put(t, &partial, &spec.Record{ID: spec.NewID(), ZoneID: partial.ID, Name: "shop.partial.test", Type: "A", Content: "192.0.2.1", TTL: 1, Proxied: true})
+	if got := r.issued(t, "partial.test", partial.ID).Hosts; strings.Join(got, " ") != "shop.partial.test" {
+		t.Errorf("the partial zone's certificate is for %v", got)
+	}
+	id := r.zone(t, "one.test").Zone.ID
+	eventually(t, "the first try failed", func() bool {
+		packs := r.zone(t, "one.test").Packs
+		return len(packs) == 1 && packs[0].Failures == 1
+	})
+	call(t, r.house, "PATCH", "/zones/{zone_id}/ssl/certificate_packs/"+id, "one.test", "{}")
+	if got := r.issued(t, "one.test", id).Hosts; strings.Join(got, " ") != "one.test www.one.test" {
+		t.Errorf("the second try's certificate is for %v", got)
+	}
+	r.verify(t, "www.one.test", r.acme.roots(t))
+}
+
+func TestBackoff(t *testing.T) {
+	limited := fmt.Errorf("order: %w", acme.Problem{Type: acme.ProblemTypeRateLimited})
+	for _, test := range []struct {
+		failures int
+		cause    error
+		want     time.Duration
+	}{
+		{1, nil, 5 * time.Minute}, {2, nil, 10 * time.Minute}, {5, nil, 80 * time.Minute},
+		{1, limited, time.Hour}, {9, nil, 1280 * time.Minute}, {10, nil, 24 * time.Hour}, {1000, nil, 24 * time.Hour},
+	} {
+		for range 100 {
+			got := certs.Backoff(test.failures, test.cause)
+			if got < test.want*3/4 || got > test.want*5/4 {
+				t.Fatalf("after %d failures (%v) a pack waits %v, want %v give or take a quarter", test.failures, test.cause, got, test.want)
+			}
+		}
+	}
 }
