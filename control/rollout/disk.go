@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"selvage/spec"
 )
 
@@ -24,6 +26,7 @@ const (
 	retrySave    = 10 * time.Second // pause after a failed write
 	keepOrphan   = time.Hour        // a file of another process is kept, an index may be about to name it
 
+	maxWriters    = 8
 	maxIndexBytes = 256 << 20
 	indexMagic    = "selvage last good 1 "
 )
@@ -40,7 +43,7 @@ type disk struct {
 
 	writing sync.Mutex          // held by flush; guards the fields below
 	files   map[string]zoneFile // where each zone lies, by zone ID
-	written map[string]bool     // files that this process made
+	written map[string]bool     // files that this process made or found as they should be
 }
 
 // zoneFile is where a zone lies on disk.
@@ -121,17 +124,24 @@ func (d *disk) write(s *spec.Snapshot) error {
 	head.Zones = nil
 	ix := index{Snapshot: &head, Files: make(map[string]string, len(s.Zones))}
 	files := make(map[string]zoneFile, len(s.Zones))
+	var writers errgroup.Group // filesystems make many syncs at once into few
+	writers.SetLimit(maxWriters)
 	for id, z := range s.Zones {
 		f := d.files[id]
 		if f.config != z {
-			name, err := d.writeZone(id, z)
+			body, err := json.Marshal(z)
 			if err != nil {
-				return err
+				return errors.Join(fmt.Errorf("encode zone %s: %w", id, err), writers.Wait())
 			}
-			f = zoneFile{z, name}
+			f = zoneFile{z, nameOf(body)}
+			d.written[f.name] = true
+			writers.Go(func() error { return d.writeZone(f.name, body) })
 		}
 		files[id] = f
 		ix.Files[id] = f.name
+	}
+	if err := writers.Wait(); err != nil {
+		return err
 	}
 	body, err := json.Marshal(ix)
 	if err != nil {
@@ -157,24 +167,22 @@ func (d *disk) write(s *spec.Snapshot) error {
 	return nil
 }
 
-// writeZone writes a zone's file unless there is one with the same content.
-func (d *disk) writeZone(id string, z *spec.ZoneConfig) (string, error) {
-	body, err := json.Marshal(z)
-	if err != nil {
-		return "", fmt.Errorf("encode zone %s: %w", id, err)
-	}
-	sum := sha256.Sum256(body)
-	name := "zone-" + hex.EncodeToString(sum[:])
+// writeZone writes a zone's file unless there is one with the same content. The directory is synced
+// with the index, which is the first to name this file.
+func (d *disk) writeZone(name string, body []byte) error {
 	if _, err := d.readFile(name); err == nil {
-		return name, nil
+		return nil
 	}
 	tmp, err := writeSynced(d.dir, body)
 	if err != nil {
-		return "", err
+		return err
 	}
-	// The directory is synced with the index, which is the first to name this file.
-	d.written[name] = true
-	return name, os.Rename(tmp, filepath.Join(d.dir, name))
+	return os.Rename(tmp, filepath.Join(d.dir, name))
+}
+
+func nameOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return "zone-" + hex.EncodeToString(sum[:])
 }
 
 // keepPrevious keeps the newest index under its other name, without a moment at which there is none.
@@ -293,7 +301,7 @@ func (d *disk) readFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if sum := sha256.Sum256(body); name != "zone-"+hex.EncodeToString(sum[:]) {
+	if name != nameOf(body) {
 		return nil, fmt.Errorf("%s is damaged: its checksum is wrong", name)
 	}
 	return body, nil
