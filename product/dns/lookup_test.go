@@ -193,3 +193,22 @@ func TestEmptyZone(t *testing.T) {
 		}
 	}
 }
+
+// A zone below another of ours: its own names are its own, its DS record is its parent's.
+func TestZoneBelowZone(t *testing.T) {
+	_, addr := start(t, dns.Options{}, zoneOf(t, 1, "kid.example.com", "@ 300 A 192.0.2.9"), zoneOf(t, 1, "example.com", `
+		kid 300 NS ns1.kid.example.com
+		kid 300 DS 1 13 2 00ff
+		www 300 CNAME kid.example.com`))
+	for _, c := range []struct{ name, typ, want string }{
+		{"kid.example.com", "A", "NOERROR aa|an kid.example.com. 300 A 192.0.2.9"},
+		{"kid.example.com", "DS", "NOERROR aa|an kid.example.com. 300 DS 1 13 2 00FF"},
+		{"www.example.com", "A", "NOERROR aa|an www.example.com. 300 CNAME kid.example.com.|an kid.example.com. 300 A 192.0.2.9"},
+		{"www.example.com", "TXT", "NOERROR aa|an www.example.com. 300 CNAME kid.example.com.|au kid.example.com. 1800 SOA ns1.kid.example.com. hostmaster.kid.example.com. 1 10000 2400 604800 1800"},
+		{"nope.kid.example.com", "A", "NXDOMAIN aa|au kid.example.com. 1800 SOA ns1.kid.example.com. hostmaster.kid.example.com. 1 10000 2400 604800 1800"},
+	} {
+		if got := strings.ReplaceAll(show(ask(t, addr, c.name, c.typ)), "\n", "|"); got != c.want {
+			t.Errorf("%s %s:\n got %s\nwant %s", c.name, c.typ, got, c.want)
+		}
+	}
+}

@@ -161,6 +161,7 @@ type responder struct {
 func (a *responder) respond(packet []byte, from source) []byte {
 	v := a.q.parse(packet, from.addr, from.tcp)
 	if v == verdictDrop {
+		a.server.meter.dropped.Add(1)
 		return nil
 	}
 	a.table, a.zone = a.server.table.Load(), nil
