@@ -23,6 +23,7 @@ type peer struct {
 	name          string
 	program       *rig.Program
 	plain, secure string // host:port
+	admin         string // where Selvage can be profiled; empty for others
 	caches        bool
 	statusField   string // response header that says HIT; empty if none does
 	note          string // why there are no figures for hits
@@ -58,11 +59,8 @@ func startPeers(dir string, originPort int) ([]*peer, error) {
 // startSelvage runs a whole node as `selvage up` does: access log and metrics on, configured
 // through the API.
 func startSelvage(dir string, originPort int) (*peer, error) {
-	var args []string
-	if os.Getenv("BENCH_PPROF") != "" {
-		args = append(args, "--pprof", "--admin", os.Getenv("BENCH_PPROF"))
-	}
-	n, err := rig.StartNode(testCPU, filepath.Join(dir, "selvage"), args...)
+	admin := fmt.Sprintf("127.0.0.1:%d", rig.FreePort())
+	n, err := rig.StartNode(testCPU, filepath.Join(dir, "selvage"), "--pprof", "--admin", admin)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +68,7 @@ func startSelvage(dir string, originPort int) (*peer, error) {
 		n.Stop()
 		return nil, err
 	}
-	return &peer{name: "selvage", program: n.Program, plain: rig.Addr(n.HTTP), secure: rig.Addr(n.HTTPS), caches: true, statusField: "CF-Cache-Status"}, nil
+	return &peer{name: "selvage", program: n.Program, plain: rig.Addr(n.HTTP), secure: rig.Addr(n.HTTPS), admin: admin, caches: true, statusField: "CF-Cache-Status"}, nil
 }
 
 // startNginxPlain is nginx as most people run it: connections to the origin kept, the rest default.

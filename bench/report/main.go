@@ -21,6 +21,7 @@ import (
 var titles = []struct{ bench, title, about string }{
 	{"proxy", "Proxy and cache", "The program under test alone on CPU 0; origin (nginx) and h2load on CPU 1; 64 requests under way; medians. " +
 		"CPU is user and system time of the whole process tree for each completed request. Where CPU busy is well under 100 % the load generator was the limit, and requests/s says little: compare CPU."},
+	{"profile", "Where Selvage's CPU time goes", "Microseconds for each request, from a CPU profile of one more load, by what the stack of a sample contains."},
 	{"effect", "From the API's answer to the effect", "One client, one change after the other. Answer: until the API answered, on disk by then. Effect: from the answer until the new state was seen."},
 	{"start", "Start and idle", "Ready: from exec until node.json was written and HTTP accepted."},
 	{"dns", "DNS", ""},
