@@ -1,6 +1,7 @@
 package certs_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -585,4 +586,43 @@ func TestBackoff(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A server that wants certificates back at once, as before a mass revocation, gets its way; one that
+// answers with nonsense does not.
+func TestRenewalInformation(t *testing.T) {
+	r := run(t, validator{}, certs.ACME{}, "one.test")
+	id := r.zone(t, "one.test").Zone.ID
+	cert := r.issued(t, "one.test", id)
+	planned := r.zone(t, "one.test").Packs[0].RenewOn
+	want := func(answer string) {
+		t.Helper()
+		body := must(json.Marshal(map[string]string{"Certificate": cert.Chain, "ARIResponse": answer}))
+		resp, err := r.acme.client.Post(r.acme.manage+"/set-renewal-info/", "application/json", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("set-renewal-info answers %s", resp.Status)
+		}
+		r.AskNow(cert.ID)
+	}
+	want("nonsense")
+	window := func(from, to time.Duration) string {
+		return fmt.Sprintf(`{"suggestedWindow":{"start":%q,"end":%q}}`, time.Now().Add(from).UTC().Format(time.RFC3339), time.Now().Add(to).UTC().Format(time.RFC3339))
+	}
+	want(window(24*time.Hour, 48*time.Hour))
+	eventually(t, "the renewal is brought forward", func() bool {
+		p := r.zone(t, "one.test").Packs[0]
+		return p.RenewOn.Before(time.Now().Add(48*time.Hour)) && p.RenewOn.Before(planned)
+	})
+	if got := r.zone(t, "one.test").Certificates[0].ID; got != cert.ID {
+		t.Error("the certificate was renewed before its time")
+	}
+	want(window(-2*time.Hour, -time.Hour))
+	eventually(t, "the certificate is renewed", func() bool {
+		cs := r.zone(t, "one.test").Certificates
+		return len(cs) == 1 && cs[0].ID != cert.ID
+	})
 }
