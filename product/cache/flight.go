@@ -120,7 +120,7 @@ func (c *Cache) start(f *flight, q *request) {
 		Request: q.ex.Request, Zone: q.ex.Zone, Target: q.ex.Target, Inform: f.interim,
 	}
 	own.Request.Header = q.ex.Request.Header.Clone()
-	plan, next := *q.plan, q.next
+	plan, next := q.plan, q.next
 	c.fetches.Go(func() {
 		defer context.AfterFunc(c.base, func() { f.cancel(errDone) })()
 		defer f.end()

@@ -50,7 +50,7 @@ type keyPlan struct {
 // reach what another has stored. Paths are not normalised: "/a" and "/%61" may be two things to an
 // origin.
 func (p *keyPlan) key(ex *edge.Exchange) storage.Key {
-	var k keyHash
+	k := keyHash{b: make([]byte, 0, 512)}
 	r := &ex.Request
 	k.add('z', ex.Zone.Zone.ID)
 	k.add('s', r.Scheme)
@@ -92,9 +92,6 @@ var defaultPorts = map[string]string{"http": "80", "https": "443"}
 type keyHash struct{ b []byte }
 
 func (k *keyHash) add(sort byte, value string) {
-	if k.b == nil {
-		k.b = make([]byte, 0, 256)
-	}
 	k.b = append(k.b, sort)
 	k.b = binary.AppendUvarint(k.b, uint64(len(value)))
 	k.b = append(k.b, value...)
@@ -130,6 +127,9 @@ func (p *keyPlan) addHeaders(k *keyHash, h *edge.Header) {
 		if h.Has(name) {
 			k.add('e', name)
 		}
+	}
+	if len(p.headerContains) == 0 {
+		return
 	}
 	for _, name := range sortedKeys(p.headerContains) {
 		v := h.Joined(name)

@@ -35,8 +35,8 @@ func (c *Cache) handle(ctx context.Context, ex *edge.Exchange, next edge.Handler
 	if z == nil {
 		return next(ctx, ex)
 	}
-	p := z.plan(ex)
-	q := &request{c: c, ex: ex, next: next, zone: z, plan: &p}
+	q := &request{c: c, ex: ex, next: next, zone: z, plan: z.plan(ex)}
+	p := &q.plan
 	if !semantics.Safe(ex.Request.Method) {
 		return q.unsafe(ctx)
 	}
@@ -73,7 +73,7 @@ type request struct {
 	ex   *edge.Exchange
 	next edge.Handler
 	zone *zone
-	plan *plan
+	plan plan
 	key  storage.Key
 }
 
@@ -211,7 +211,7 @@ func (q *request) direct(ctx context.Context) error {
 	case v.Store:
 		q.c.hopeless.clear(q.key)
 		why = ""
-	case bypasses(why, q.plan):
+	case bypasses(why, &q.plan):
 		status = statusBypass
 	}
 	reason := "uri-miss"

@@ -20,8 +20,8 @@ func (q *request) respondStored(o *storage.Object, label string, st semantics.St
 	if !s.body {
 		q.ex.Respond(s.status, h, nil)
 		q.ex.Response.Length = s.length
-	} else if body, held := o.Bytes(); held && len(s.spans) == 1 {
-		q.ex.Respond(s.status, h, body[s.spans[0].First:s.spans[0].First+s.spans[0].Length])
+	} else if body, held := o.Bytes(); held && s.parts == nil {
+		q.ex.Respond(s.status, h, body[s.span.First:s.span.First+s.span.Length])
 	} else {
 		r, err := q.open(o, &s, &h)
 		if err != nil {
@@ -37,10 +37,10 @@ func (q *request) respondStored(o *storage.Object, label string, st semantics.St
 
 // open returns a body read from o's file, or one of several parts.
 func (q *request) open(o *storage.Object, s *shape, h *edge.Header) (io.ReadCloser, error) {
-	if len(s.spans) == 1 {
-		return o.Open(s.spans[0])
+	if s.parts == nil {
+		return o.Open(s.span)
 	}
-	m := newMultipart(o, s.spans, h.Get("Content-Type"))
+	m := newMultipart(o, s.parts, h.Get("Content-Type"))
 	if err := m.first(); err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (q *request) respondFill(m *storage.Meta, body *storage.Reader, length int6
 	q.ex.Response = edge.Response{Status: s.status, Header: h, Length: s.length}
 	if s.body {
 		if s.status == 206 {
-			body.Limit(s.spans[0])
+			body.Limit(s.span)
 		}
 		q.ex.Response.Body = body
 	} else {
@@ -76,9 +76,9 @@ func (q *request) respondOwn(ctx context.Context, f *flight, st semantics.Status
 		lease.Close()
 		res.Body = nil
 	}
-	s.apply(&res.Header, res.Length)
-	if s.body && len(s.spans) == 1 && s.status == 206 {
-		res.Body = &cut{ReadCloser: lease, skip: s.spans[0].First, left: s.spans[0].Length}
+	s.apply(&res.Header)
+	if s.body && s.status == 206 {
+		res.Body = &cut{ReadCloser: lease, skip: s.span.First, left: s.span.Length}
 		res.Trailer = nil
 	}
 	res.Status, res.Length = s.status, s.length
@@ -132,23 +132,19 @@ func (c *cut) Read(p []byte) (int, error) {
 // shape is the form that a response takes for one request.
 type shape struct {
 	status int
-	spans  []semantics.Span // of the body
-	length int64            // of what is sent, -1 unknown
 	body   bool
-	total  int64
-	one    [1]semantics.Span
+	span   semantics.Span   // of the body, if it is one
+	parts  []semantics.Span // of the body, if they are several
+	length int64            // of what is sent, -1 unknown
+	total  int64            // of the body, -1 unknown
 }
 
 // shape says how a stored response of this status and length answers the request: whole, in part,
 // or as a 304 (RFC 9110, 13.2.2). many allows several parts.
 func (q *request) shape(h *edge.Header, status int, length int64, many bool) shape {
 	r := &q.ex.Request
-	s := shape{status: status, length: length, total: length, body: r.Method != "HEAD" && status != 204 && status != 304}
-	s.one[0] = semantics.Span{Length: length}
-	s.spans = s.one[:]
-	if length < 0 {
-		s.spans = nil
-	}
+	s := shape{status: status, length: length, total: length, span: semantics.Span{Length: length}}
+	s.body = r.Method != "HEAD" && status != 204 && status != 304
 	if status != 200 {
 		return s
 	}
@@ -169,15 +165,16 @@ func (q *request) shape(h *edge.Header, status int, length int64, many bool) sha
 	case !ok || len(spans) > 1 && !many:
 	case len(spans) == 0:
 		s.status, s.body, s.length = 416, false, 0
+	case len(spans) > 1:
+		s.status, s.parts = 206, spans
 	default:
-		s.status, s.spans = 206, spans
-		s.length = spans[0].Length
+		s.status, s.span, s.length = 206, spans[0], spans[0].Length
 	}
 	return s
 }
 
 // apply puts the fields that the shape asks for into h.
-func (s *shape) apply(h *edge.Header, total int64) {
+func (s *shape) apply(h *edge.Header) {
 	switch {
 	case s.status == 304:
 		for _, name := range [...]string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Range"} {
@@ -185,9 +182,9 @@ func (s *shape) apply(h *edge.Header, total int64) {
 		}
 	case s.status == 416:
 		h.Del("Content-Encoding")
-		h.Set("Content-Range", "bytes */"+strconv.FormatInt(total, 10))
-	case s.status == 206 && len(s.spans) == 1:
-		h.Set("Content-Range", contentRange(s.spans[0], total))
+		h.Set("Content-Range", "bytes */"+strconv.FormatInt(s.total, 10))
+	case s.status == 206 && s.parts == nil:
+		h.Set("Content-Range", contentRange(s.span, s.total))
 	}
 }
 
@@ -208,7 +205,7 @@ func (q *request) head(m *storage.Meta, s *shape) edge.Header {
 	if age := q.c.now().Sub(m.Born) / time.Second; age > 0 || q.ex.Note.OriginStatus == 0 {
 		h.Add("Age", strconv.FormatInt(int64(max(age, 0)), 10))
 	}
-	s.apply(&h, s.total)
+	s.apply(&h)
 	q.tellBrowser(&h, s.status)
 	return h
 }

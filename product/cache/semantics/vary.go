@@ -74,54 +74,51 @@ func normalise(name string, h *edge.Header) string {
 	return strings.Join(ListOf(v), ",")
 }
 
-// Encodings are the content codings that origins are asked for, in order of preference.
-var Encodings = []string{"br", "gzip", "zstd"}
+// codings are the content codings that origins are asked for; the index is the bit in a set.
+var codings = [...]string{"br", "gzip", "zstd"}
 
-// NormaliseEncoding reduces Accept-Encoding to those of Encodings that it accepts, always in the
-// same order: every browser's way of saying the same thing selects the same response. "" asks for
-// no coding.
+// codingSets holds the normal form of every set of codings.
+var codingSets = [1 << len(codings)]string{"", "br", "gzip", "br, gzip", "zstd", "br, zstd", "gzip, zstd", "br, gzip, zstd"}
+
+// NormaliseEncoding reduces Accept-Encoding to those codings that origins are asked for, always in
+// the same order: every browser's way of saying the same thing selects the same response. "" asks
+// for no coding.
 func NormaliseEncoding(s string) string {
-	refused, accepted, star := "", "", false
+	const all = 1<<len(codings) - 1
+	accepted, refused, star := 0, 0, 0
 	for s != "" {
 		var m string
 		m, s = nextItem(s)
 		coding, params, _ := strings.Cut(m, ";")
-		coding = strings.ToLower(strings.TrimSpace(coding))
-		if coding == "x-gzip" {
-			coding = "gzip"
-		}
-		switch ok := weight(params) != 0; {
-		case !ok:
-			refused += coding + ","
-		case coding == "*":
-			star = true
-		default:
-			accepted += coding + ","
-		}
-	}
-	out := ""
-	for _, e := range Encodings {
-		if has(accepted, e) || star && !has(refused, e) {
-			if out != "" {
-				out += ", "
+		coding = strings.TrimSpace(coding)
+		set := 0
+		for i, c := range codings {
+			if strings.EqualFold(coding, c) || c == "gzip" && strings.EqualFold(coding, "x-gzip") {
+				set = 1 << i
 			}
-			out += e
+		}
+		switch zero := refuses(params); {
+		case coding == "*" && !zero:
+			star = all
+		case zero:
+			refused |= set
+		default:
+			accepted |= set
 		}
 	}
-	return out
+	return codingSets[accepted|star&^refused]
 }
 
-func has(list, name string) bool {
-	return strings.HasPrefix(list, name+",") || strings.Contains(list, ","+name+",")
-}
-
-// weight returns 0 if the parameters say q=0, otherwise 1: the order of preference is ours.
-func weight(params string) int {
-	for p := range strings.SplitSeq(params, ";") {
+// refuses tells whether the parameters say q=0. Other weights do not matter: the order of
+// preference is ours.
+func refuses(params string) bool {
+	for params != "" {
+		var p string
+		p, params, _ = strings.Cut(params, ";")
 		k, v, _ := strings.Cut(strings.TrimSpace(p), "=")
 		if strings.EqualFold(k, "q") && strings.Trim(v, "0.") == "" {
-			return 0
+			return true
 		}
 	}
-	return 1
+	return false
 }

@@ -28,6 +28,7 @@ type disk struct {
 	damaged atomic.Uint64 // files dropped because a checksum did not fit
 	failed  atomic.Uint64 // writes that failed
 	counter atomic.Uint64 // of temporary files
+	spilled atomic.Int64  // bytes of fills that are under way
 
 	now func() time.Time
 
@@ -112,6 +113,16 @@ func (d *disk) create() (*os.File, error) {
 		d.fail()
 	}
 	return f, err
+}
+
+// reserve makes room for n more octets of fills under way: together they may take a quarter of the
+// tier beside what it holds.
+func (d *disk) reserve(n int64) bool {
+	if d.spilled.Add(n) > d.policy.limit/4 {
+		d.spilled.Add(-n)
+		return false
+	}
+	return true
 }
 
 // fail counts a failed write and stops writing for a while: a full disk must not cost every

@@ -13,9 +13,13 @@ import (
 const (
 	chunkSize = 64 << 10
 
-	// spillAt is how much of a fill is kept in memory before it goes to the disk tier; it is also
-	// how far its readers may lie apart when it cannot.
+	// spillAt is how much of a fill is kept in memory before it goes to the disk tier, as long as all
+	// fills together hold less than half of the memory tier's bytes; then it is chunkSize. It is also
+	// how far a fill's readers may lie apart when it cannot go to disk.
 	spillAt = 1 << 20
+
+	// wholeAt is up to which length a body is given its memory in one piece at once.
+	wholeAt = 128 << 10
 
 	// stall is how long a fill that cannot be kept waits for its slowest reader.
 	stall = 30 * time.Second
@@ -57,8 +61,9 @@ type Fill struct {
 	readers map[*Reader]struct{}
 
 	// The writer's own.
-	sum  *xxhash.Digest
-	sums []uint64
+	sum     *xxhash.Digest
+	sums    []uint64
+	spilled int64 // octets reserved in the disk tier
 }
 
 // Seq returns the number of the last purge before the fill began.
@@ -102,7 +107,7 @@ func (f *Fill) room() []byte {
 		}
 	}
 	size := int64(chunkSize)
-	if f.length >= 0 && f.length <= spillAt && f.total == 0 {
+	if f.length >= 0 && f.length <= wholeAt && f.total == 0 {
 		// One piece that can become the stored body as it is; one more octet shows the end.
 		size = f.length + 1
 	}
@@ -125,14 +130,23 @@ func (f *Fill) advance(n int) error {
 	held, window := f.total-f.base, f.window
 	f.wake()
 	f.mu.Unlock()
+	f.store.filling.Add(int64(n))
 	f.checksum(fresh)
-	if held < spillAt {
+	if held < f.most() {
 		return nil
 	}
 	if !window && f.spill() == nil {
 		return nil
 	}
 	return f.waitForReaders()
+}
+
+// most returns how much the fill may hold in memory now.
+func (f *Fill) most() int64 {
+	if f.store.filling.Load() > f.store.options.MemoryBytes/2 {
+		return chunkSize
+	}
+	return spillAt
 }
 
 // wake tells every reader that something changed; f.mu is held.
@@ -192,13 +206,20 @@ func (f *Fill) flush() error {
 	}
 	var n int64
 	for _, c := range chunks {
+		n += int64(len(c))
+	}
+	if !d.reserve(n) {
+		return errPaused
+	}
+	f.spilled += n
+	for _, c := range chunks {
 		// Only the writer changes chunks, and it is here: they can be written unlocked.
 		if _, err := file.Write(c); err != nil {
 			d.fail()
 			return err
 		}
-		n += int64(len(c))
 	}
+	f.store.filling.Add(-n)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.chunks, f.base = nil, f.base+n
@@ -217,11 +238,12 @@ func (f *Fill) waitForReaders() error {
 			return ErrAbandoned
 		}
 		for len(f.chunks) > 1 && f.base+int64(len(f.chunks[0])) <= at {
+			f.store.filling.Add(-int64(len(f.chunks[0])))
 			f.base += int64(len(f.chunks[0]))
 			f.chunks = f.chunks[1:]
 			f.lost = true
 		}
-		if f.total-f.base < spillAt+chunkSize {
+		if f.total-f.base < f.most()+chunkSize {
 			f.mu.Unlock()
 			return nil
 		}
@@ -293,9 +315,9 @@ func (f *Fill) Store(m *Meta) {
 	f.store.memory.put(o)
 }
 
-// whole returns the body in one piece.
+// whole returns the body in one piece that is no larger than it has to be.
 func (f *Fill) whole() []byte {
-	if len(f.chunks) == 1 {
+	if len(f.chunks) == 1 && int64(cap(f.chunks[0])) <= f.total+f.total/8+64 {
 		return f.chunks[0]
 	}
 	b := make([]byte, 0, f.total)
@@ -313,7 +335,11 @@ func (f *Fill) End(err error) {
 		f.done, f.err = true, err
 		f.wake()
 		unused := len(f.readers) == 0
+		f.store.filling.Add(f.base - f.total)
 		f.mu.Unlock()
+		if f.spilled > 0 {
+			f.store.disk.spilled.Add(-f.spilled)
+		}
 		f.store.release(f.seq)
 		if unused {
 			f.close()

@@ -36,6 +36,7 @@ type Store struct {
 	purges  purges
 
 	writes  chan *Object  // small objects on their way to the disk tier
+	filling atomic.Int64  // bytes that fills hold in memory
 	skipped atomic.Uint64 // objects that did not reach it because it was too slow
 	swept   atomic.Uint64 // the last purge that nothing stored is older than
 
