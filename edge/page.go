@@ -65,7 +65,7 @@ func RespondFailure(ex *Exchange, f *Failure, pop string) {
 		body = pageJSON(ex, f, ray)
 	default:
 		h.Add("Content-Type", "text/plain; charset=utf-8")
-		body = []byte("error " + number(f) + ": " + titleOf(f.Status) + " (" + f.Reason + ")\n" + f.Detail + "\nray " + ray + "\n")
+		body = []byte("error " + number(f) + ": " + titleOf(f) + " (" + f.Reason + ")\n" + f.Detail + "\nray " + ray + "\n")
 	}
 	ex.Respond(f.Status, h, body)
 }
@@ -94,26 +94,33 @@ func number(f *Failure) string {
 	return strconv.Itoa(f.Status)
 }
 
-// titleOf names a status. 520 to 530 are what Cloudflare made of them.
-func titleOf(status int) string {
-	if t, ok := titles[status]; ok {
-		return t
+// titleOf names a failure, by Cloudflare's code before the status. 520 to 530 are what Cloudflare
+// made of them.
+func titleOf(f *Failure) string {
+	for _, n := range []int{f.Code, f.Status} {
+		if t, ok := titles[n]; ok {
+			return t
+		}
 	}
-	if t := http.StatusText(status); t != "" {
+	if t := http.StatusText(f.Status); t != "" {
 		return t
 	}
 	return "Error"
 }
 
 var titles = map[int]string{
-	520: "Web server returned an unknown response",
-	521: "Web server is down",
-	522: "Connection timed out",
-	523: "Origin is unreachable",
-	524: "A timeout occurred",
-	525: "SSL handshake failed",
-	526: "Invalid SSL certificate",
-	530: "Origin DNS error",
+	1000: "DNS points to this edge",
+	1001: "No such site here",
+	1003: "Direct IP access not allowed",
+	1016: "Origin DNS error",
+	520:  "Web server returned an unknown response",
+	521:  "Web server is down",
+	522:  "Connection timed out",
+	523:  "Origin is unreachable",
+	524:  "A timeout occurred",
+	525:  "SSL handshake failed",
+	526:  "Invalid SSL certificate",
+	530:  "Origin DNS error",
 }
 
 // pageJSON has the members of RFC 9457 and ours beside them.
@@ -126,7 +133,7 @@ func pageJSON(ex *Exchange, f *Failure, ray string) []byte {
 		Code   int    `json:"code,omitempty"`
 		Host   string `json:"host,omitempty"`
 		Ray    string `json:"ray_id"`
-	}{titleOf(f.Status), f.Status, f.Detail, f.Reason, f.Code, ex.Request.Host, ray})
+	}{titleOf(f), f.Status, f.Detail, f.Reason, f.Code, ex.Request.Host, ray})
 	if err != nil {
 		return []byte("{}")
 	}
@@ -147,7 +154,7 @@ func pageHTML(ex *Exchange, f *Failure, ray string) []byte {
 	if host == "" {
 		host = "this site"
 	}
-	title := html.EscapeString(titleOf(f.Status))
+	title := html.EscapeString(titleOf(f))
 	var b strings.Builder
 	b.WriteString("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><meta name=robots content=noindex><title>" +
 		number(f) + ": " + title + "</title><style>" + pageStyle + "</style><h1>" + title + " <small>error " + number(f) + "</small></h1>")

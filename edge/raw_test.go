@@ -362,3 +362,45 @@ func FuzzParseAuthority(f *testing.F) {
 		}
 	})
 }
+
+// FuzzTarget sends a target through the edge to an origin: what is not refused arrives as it was.
+func FuzzTarget(f *testing.F) {
+	for _, s := range []string{"/", "/a%2fb/../c//d|e?x=%zz&y=<>", "//evil.test/x", "/?", "/a?b?c", "/%", "*", "/\xff", "/a;b=c", "/:80", "/a\\b", "/\"x\"", "///", "/http://a.test/"} {
+		f.Add(s)
+	}
+	lines := make(chan string, 10)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			line, _ := bufio.NewReader(c).ReadString('\n')
+			lines <- line
+			io.WriteString(c, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+			c.Close()
+		}
+	}()
+	front := start(f, edge.ServerOptions{Handler: proxyTo(f, edge.OriginOptions{}, targetOf(f, "http://"+ln.Addr().String())), Limits: brief})
+	f.Fuzz(func(t *testing.T, target string) {
+		if strings.ContainsAny(target, "\r\n") {
+			return
+		}
+		got := say(t, front.plain, "GET "+target+" HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+		if !strings.HasPrefix(got, "HTTP/1.1 204") {
+			return
+		}
+		line := <-lines
+		if strings.HasPrefix(target, "//") || !strings.HasPrefix(target, "/") {
+			return // may be encoded anew, or was a URL
+		}
+		if want := "GET " + target + " HTTP/1.1\r\n"; strings.TrimSuffix(line, "? HTTP/1.1\r\n") != strings.TrimSuffix(want, "? HTTP/1.1\r\n") && line != strings.Replace(want, "? ", " ", 1) {
+			t.Errorf("the origin got %q, want %q", line, want)
+		}
+	})
+}

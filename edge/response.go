@@ -118,13 +118,12 @@ func (cv *conversation) allowWrite() {
 // be a stream of events.
 func (cv *conversation) copyBody() error {
 	res := &cv.ex.Response
-	switch b := res.Body.(type) {
-	case *memoryBody:
-		return cv.copyMemory(b)
-	case fileBacked:
-		if cv.r.ProtoMajor == 1 && cv.ex.TLS == nil && res.Length > copySize {
-			return cv.sendFile(b.File(), res.Length)
-		}
+	file, fromFile := res.Body.(fileBacked)
+	if fromFile && cv.r.ProtoMajor == 1 && cv.ex.TLS == nil && res.Length > copySize {
+		return cv.sendFile(file.File(), res.Length)
+	}
+	if from, ok := res.Body.(io.WriterTo); ok && !fromFile && res.Length >= 0 {
+		return cv.writeFrom(from)
 	}
 	if cv.buf == nil {
 		cv.buf = make([]byte, copySize)
@@ -155,18 +154,41 @@ func (cv *conversation) copyBody() error {
 // The file stands at the first byte to send.
 type fileBacked interface{ File() *os.File }
 
-func (cv *conversation) copyMemory(b *memoryBody) error {
-	for b.Len() > 0 {
-		if err := cv.write(b.next(copySize)); err != nil {
-			return err
-		}
+// piece is how much a slow reader has to take within WriteIdle.
+const piece = 256 << 10
+
+// writeFrom lets a body write itself, which saves a copy of what is in memory.
+func (cv *conversation) writeFrom(body io.WriterTo) error {
+	cv.flushSoon()
+	w := bodyWriter{cv: cv}
+	if _, err := body.WriteTo(&w); w.err != nil {
+		return w.err
+	} else if err != nil {
+		return &originBroke{err}
 	}
 	return cv.whole()
 }
 
+// bodyWriter writes in pieces and remembers whether it was the client that failed.
+type bodyWriter struct {
+	cv  *conversation
+	err error
+}
+
+// Write writes all of p.
+func (w *bodyWriter) Write(p []byte) (n int, err error) {
+	for n < len(p) && w.err == nil {
+		next := p[n:min(n+piece, len(p))]
+		if w.err = w.cv.write(next); w.err == nil {
+			n += len(next)
+		}
+	}
+	w.cv.flushSoon()
+	return n, w.err
+}
+
 // sendFile lets the kernel copy, in pieces small enough for a slow reader to take in time.
 func (cv *conversation) sendFile(f *os.File, length int64) error {
-	const piece = 256 << 10
 	to, ok := cv.w.(io.ReaderFrom)
 	if !ok {
 		return errors.New("response writer cannot send files")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -170,4 +171,52 @@ func TestNoPhaseNoResponse(t *testing.T) {
 			t.Errorf("%s: status %d", path, res.StatusCode)
 		}
 	}
+}
+
+// fileBody is a body on disk, as the cache has them.
+type fileBody struct {
+	io.ReadCloser
+	file *os.File
+}
+
+func (b fileBody) File() *os.File { return b.file }
+
+func TestBodiesFromFilesAndMemory(t *testing.T) {
+	content := strings.Repeat("0123456789abcdef", 40<<10)
+	path := write(t, t.TempDir(), "body", content)
+	f := start(t, edge.ServerOptions{Handler: func(_ context.Context, ex *edge.Exchange) error {
+		length := int64(len(content))
+		switch ex.Request.Path {
+		case "/memory":
+			ex.Respond(200, edge.Header{}, []byte(content))
+			return nil
+		case "/longer":
+			length += 10 // the file is shorter than it was said to be
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		ex.Response = edge.Response{Status: 200, Length: length, Body: fileBody{file, file}}
+		return nil
+	}})
+	eachProtocol(t, f, func(t *testing.T, c *http.Client, base string) {
+		for _, path := range []string{"/file", "/memory", "/file", "/longer"} {
+			res, err := c.Get(base + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if path == "/longer" {
+				if err == nil {
+					t.Errorf("%s: %d bytes looked whole", path, len(body))
+				}
+				continue
+			}
+			if err != nil || string(body) != content {
+				t.Errorf("%s: %d bytes, %v", path, len(body), err)
+			}
+		}
+	})
 }
