@@ -29,7 +29,7 @@ or breaking a connection.`,
   selvage up --config /etc/selvage.toml`,
 		Args: cobra.NoArgs,
 	}
-	var takeover bool
+	var takeover, rebuild bool
 	flags := c.Flags()
 	flags.SortFlags = false
 	for _, s := range settings() {
@@ -40,18 +40,20 @@ or breaking a connection.`,
 	}
 	flags.String("config", "", "TOML `file` with settings")
 	flags.BoolVar(&takeover, "takeover", false, "replace the node that runs on the same data directory, inheriting its flags and sockets")
+	flags.BoolVar(&rebuild, "rebuild", false, "if the configuration store cannot be opened, make it again from the last good configuration, without tokens and audit log")
+	c.MarkFlagsMutuallyExclusive("takeover", "rebuild")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		given := map[string]string{}
 		flags.Visit(func(f *pflag.Flag) {
-			if f.Name != "takeover" {
-				given[f.Name] = f.Value.String()
-			}
+			given[f.Name] = f.Value.String()
 		})
+		delete(given, "takeover")
+		delete(given, "rebuild")
 		reload := make(chan os.Signal, 1)
 		signal.Notify(reload, syscall.SIGHUP)
 		defer signal.Stop(reload)
 		return Run(c.Context(), Launch{
-			Flags: given, Environ: os.Environ(), Takeover: takeover, Reload: reload, Stdout: c.OutOrStdout(), Stderr: c.ErrOrStderr(),
+			Flags: given, Environ: os.Environ(), Takeover: takeover, Rebuild: rebuild, Reload: reload, Stdout: c.OutOrStdout(), Stderr: c.ErrOrStderr(),
 		})
 	}
 	return c

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"selvage/product/certs"
+	"selvage/spec"
 )
 
 // Config is what one node is told. Every field has one name, which is its flag (--dns), its
@@ -25,7 +26,8 @@ type Config struct {
 	DNS   string
 	Admin string
 
-	Advertise []string // addresses that proxied records answer with; empty: where HTTP listens
+	Advertise   []string // addresses that proxied records answer with; empty: where HTTP listens
+	NameServers []string // names given to new zones
 
 	Demo  bool
 	Pprof bool
@@ -63,6 +65,7 @@ func settings() []setting {
 		{"dns", "127.0.0.1:5300", "addr", "where DNS is answered, UDP and TCP", addr(func(c *Config) *string { return &c.DNS })},
 		{"admin", "127.0.0.1:9180", "addr", "where /metrics, /healthz and /readyz are; keep it private", addr(func(c *Config) *string { return &c.Admin })},
 		{"advertise", "", "addrs", "comma-separated addresses that proxied DNS records answer with (default: where http listens)", addresses},
+		{"name-servers", "ns1.selvage.internal,ns2.selvage.internal", "names", "names under which the world knows this node's DNS: new zones are delegated to them", nameServers},
 		{"demo", "false", "bool", "serve the zone demo.localhost from an origin inside the node", boolean(func(c *Config) *bool { return &c.Demo })},
 		{"pprof", "false", "bool", "serve /debug/pprof at the admin address", boolean(func(c *Config) *bool { return &c.Pprof })},
 		{"log", "info", "level", "what the node logs to stderr: debug, info, warn, error", oneOf(func(c *Config) *string { return &c.Log }, "debug", "info", "warn", "error")},
@@ -161,6 +164,18 @@ func addresses(c *Config, v string) error {
 			return fmt.Errorf("%q is not an IP address", part)
 		}
 		c.Advertise = append(c.Advertise, part)
+	}
+	return nil
+}
+
+func nameServers(c *Config, v string) error {
+	c.NameServers = nil
+	for part := range strings.SplitSeq(v, ",") {
+		name := strings.ToLower(strings.TrimSuffix(strings.TrimSpace(part), "."))
+		if err := spec.CheckHostname(name); err != nil {
+			return fmt.Errorf("%q is not a host name: %w", part, err)
+		}
+		c.NameServers = append(c.NameServers, name)
 	}
 	return nil
 }

@@ -81,6 +81,13 @@ func (n *Node) retryControl(ctx context.Context) {
 // tryControl is one try to open the store, bring its newest state into effect, and open the API.
 func (n *Node) tryControl() error {
 	err := n.openStore()
+	if err != nil && n.launch.Rebuild {
+		n.closeStore()
+		n.launch.Rebuild = false
+		if err = n.rebuildStore(n.life); err == nil {
+			err = n.openStore()
+		}
+	}
 	if err == nil {
 		n.control.broken.Store(nil)
 		n.health.set("store", "", true)
@@ -88,7 +95,8 @@ func (n *Node) tryControl() error {
 	}
 	n.closeStore()
 	n.log.Error("store cannot be opened; sites are served as they were, nothing can be changed", "error", err, "again", retryAfter)
-	reason := fmt.Sprintf("The configuration store cannot be opened, so nothing can be read or changed; sites are served as they were. %s", forUsers(err))
+	reason := fmt.Sprintf("The configuration store cannot be opened, so nothing can be read or changed; sites are served as they were. %s "+
+		"To go on from the last good configuration, without tokens and audit log, start the node once with --rebuild.", forUsers(err))
 	n.control.broken.Store(&reason)
 	n.health.set("store", reason, true)
 	n.state.close(reason)
@@ -127,7 +135,7 @@ func (n *Node) openStore() error {
 		return err
 	}
 	if last := n.state.Snapshot(); c.store.Snapshot().Version == 0 && last.Version > 0 {
-		return fault.New(fault.Unavailable, "The store in %s is empty, but this node has served version %d of its configuration: restore the directory from a backup, or, to begin anew, remove the whole data directory.", dir, last.Version)
+		return fault.New(fault.Unavailable, "The store in %s is empty, but this node has served version %d of its configuration: restore the directory from a backup. To begin with nothing, remove the whole data directory.", dir, last.Version)
 	}
 	c.store.OnCommit(n.parts.rollout.Apply)
 	if err := n.parts.rollout.Apply(ctx, c.store.Snapshot()); err != nil {
@@ -171,7 +179,7 @@ func (n *Node) makeOwner(ctx context.Context) error {
 func (n *Node) apiOptions(o observe.Observer) api.Options {
 	options := api.Options{
 		State: n.control.store, Audit: n.control.store, Trouble: n.trouble, Addresses: n.parts.addresses, Observe: o,
-		Routes: n.routes(),
+		NameServers: n.config.NameServers, Routes: n.routes(),
 	}
 	for _, p := range n.parts.all {
 		if r, ok := p.(product.Resourcer); ok {

@@ -59,7 +59,7 @@ func (n *Node) makeDemo(ctx context.Context) error {
 		z := tx.Snapshot().ZoneByName(demoZone)
 		if z == nil {
 			var err error
-			if z, err = putDemoZone(tx, account, now); err != nil {
+			if z, err = putDemoZone(tx, spec.Zone{AccountID: account, NameServers: n.config.NameServers, CreatedOn: now}); err != nil {
 				return err
 			}
 		}
@@ -82,24 +82,22 @@ func (n *Node) makeDemo(ctx context.Context) error {
 	})
 }
 
-func putDemoZone(tx product.Tx, account string, now time.Time) (*spec.ZoneConfig, error) {
-	z := &spec.Zone{
-		ID: spec.NewID(), AccountID: account, Name: demoZone, Status: "active", Type: "full",
-		NameServers: []string{"ns1.selvage.internal", "ns2.selvage.internal"}, CreatedOn: now, ModifiedOn: now, ActivatedOn: now,
-	}
-	if err := tx.Put(z); err != nil {
+func putDemoZone(tx product.Tx, z spec.Zone) (*spec.ZoneConfig, error) {
+	z.ID, z.Name, z.Status, z.Type = spec.NewID(), demoZone, "active", "full"
+	z.ModifiedOn, z.ActivatedOn = z.CreatedOn, z.CreatedOn
+	if err := tx.Put(&z); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{demoZone, "www." + demoZone} {
 		r := &spec.Record{
 			ID: spec.NewID(), ZoneID: z.ID, Name: name, Type: "A", Content: "127.0.0.1", TTL: 1, Proxied: true,
-			Comment: "the demo origin inside the node", CreatedOn: now, ModifiedOn: now,
+			Comment: "the demo origin inside the node", CreatedOn: z.CreatedOn, ModifiedOn: z.CreatedOn,
 		}
 		if err := tx.Put(r); err != nil {
 			return nil, err
 		}
 	}
-	return &spec.ZoneConfig{Zone: z}, nil
+	return &spec.ZoneConfig{Zone: &z}, nil
 }
 
 // printDemo tells who just started the node what to do with it.

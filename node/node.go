@@ -29,6 +29,7 @@ type Launch struct {
 	Flags    map[string]string // settings given on the command line
 	Environ  []string          // NAME=value lines
 	Takeover bool              // replace the node that runs on the same data directory
+	Rebuild  bool              // make the store again from the last good snapshot, if it cannot be opened
 	Reload   <-chan os.Signal  // each signal starts a successor; nil: none come
 	Stdout   io.Writer
 	Stderr   io.Writer
@@ -38,7 +39,7 @@ type Launch struct {
 type Node struct {
 	config  Config
 	started time.Time
-	stdout  io.Writer
+	launch  Launch
 	log     *slog.Logger
 	observe observe.Observer
 	health  *health
@@ -88,7 +89,7 @@ func newNode(l Launch) (*Node, error) {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	n := &Node{
-		config: c, started: time.Now(), stdout: l.Stdout, health: &health{}, sockets: sockets{}, state: newLateState(), door: newDoor(), succeeded: make(chan struct{}),
+		config: c, launch: l, started: time.Now(), health: &health{}, sockets: sockets{}, state: newLateState(), door: newDoor(), succeeded: make(chan struct{}),
 	}
 	if l.Takeover {
 		err = n.takeSockets(l)
@@ -211,7 +212,7 @@ func (n *Node) announce() error {
 		return fmt.Errorf("say where the node is: %w", err)
 	}
 	if n.config.Demo && n.predecessor == nil {
-		printDemo(n.stdout, file, n.config.Data)
+		printDemo(n.launch.Stdout, file, n.config.Data)
 	}
 	return nil
 }

@@ -56,14 +56,20 @@ func buildParts(n *Node) (parts, error) {
 		return p, err
 	}
 	p.dns = dns.New(dns.Options{State: n.state, Addresses: p.addresses, ALPN: promised(c, n.sockets["https"].addr()), CookieSecret: secret, Observe: n.observe})
-	front := proxy.New(proxy.Options{Ports: n.ports, Country: p.countries.of, Observe: n.observe})
+	// Each node has a name of its own in CDN-Loop, so that one may stand behind another.
+	self, err := keptSecret(dir("node-id"))
+	if err != nil {
+		return p, err
+	}
+	loopID := fmt.Sprintf("%s-%x", edge.LoopName, self[:4])
+	front := proxy.New(proxy.Options{Ports: n.ports, LoopID: loopID, Country: p.countries.of, Observe: n.observe})
 	p.all = []product.Product{front, p.certs, p.cache, p.dns}
 
 	roots, err := originRoots(dir("certs/origin-ca.pem"))
 	if err != nil {
 		return p, fmt.Errorf("read the origin CA: %w", err)
 	}
-	p.origins = edge.NewOrigins(edge.OriginOptions{Roots: roots, Revoked: p.certs.OriginRevoked, Observe: n.observe})
+	p.origins = edge.NewOrigins(edge.OriginOptions{Roots: roots, LoopID: loopID, Revoked: p.certs.OriginRevoked, Observe: n.observe})
 	handler, err := buildPipeline(n.log, p.all, p.origins.Fetch)
 	if err != nil {
 		return p, err
@@ -139,8 +145,8 @@ func (n *Node) trouble(zoneID string) (inEffect uint64, why error) {
 	return s.InEffect, s.Err
 }
 
-// keptSecret returns the secret in a file, making it at the first start: the answers of a node and
-// of its successor must agree.
+// keptSecret returns the random bytes in a file, making them at the first start: a node and its
+// successor must agree on them.
 func keptSecret(path string) (secret [16]byte, err error) {
 	data, err := os.ReadFile(path)
 	if err == nil && len(data) == len(secret) {

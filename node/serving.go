@@ -50,7 +50,7 @@ func newServing(n *Node) (*serving, error) {
 		s.demo = newDemoOrigin()
 	}
 	var err error
-	s.access, err = newAccessLog(n.config, n.observe, n.stdout)
+	s.access, err = newAccessLog(n.config, n.observe, n.launch.Stdout)
 	return s, err
 }
 

@@ -56,6 +56,37 @@ func (s *Snapshot) With(version uint64, changes []Change) *Snapshot {
 	return next
 }
 
+// Nouns returns everything in the snapshot as it would be stored, zones after their accounts: how a
+// store is made again from a snapshot. Tokens and users are not in snapshots.
+func (s *Snapshot) Nouns() []Noun {
+	var all []Noun
+	for _, a := range s.Accounts {
+		all = append(all, a)
+	}
+	for _, o := range s.Origins {
+		all = append(all, o)
+	}
+	for _, z := range s.Zones {
+		all = append(all, z.Zone)
+		if len(z.Settings.Values) > 0 {
+			all = append(all, z.Settings)
+		}
+		for _, r := range z.Records {
+			all = append(all, r)
+		}
+		for _, r := range z.Rulesets {
+			all = append(all, r)
+		}
+		for _, c := range z.Certificates {
+			all = append(all, c)
+		}
+		for _, p := range z.Packs {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // WithZone returns a copy of the snapshot in which zone id is replaced by z, or is absent if z is
 // nil: how a rollout keeps one bad zone on its last good version while the others move on.
 func (s *Snapshot) WithZone(id string, z *ZoneConfig) *Snapshot {

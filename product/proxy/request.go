@@ -28,6 +28,10 @@ func (p *Proxy) handle(ctx context.Context, ex *edge.Exchange, next edge.Handler
 			ex.Request.Header.Add("CF-IPCountry", ex.Country)
 		}
 	}
+	if ex.Request.Path == tracePath {
+		trace(ex)
+		return nil
+	}
 	if ex.Request.Body != nil && ex.Request.Length < 0 {
 		ex.Request.Body = budget.Reader("The request's body", ex.Request.Body, s.maxUpload)
 	}
