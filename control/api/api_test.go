@@ -251,6 +251,7 @@ func TestRaw(t *testing.T) {
 		product.Route{Method: "GET", Path: "/raw", Summary: "Raw.", Handle: raw(func(w io.Writer) error { _, err := io.WriteString(w, "zone file"); return err })},
 		product.Route{Method: "GET", Path: "/early", Summary: "Fail before.", Handle: raw(func(io.Writer) error { return broken })},
 		product.Route{Method: "GET", Path: "/late", Summary: "Fail after.", Handle: raw(func(w io.Writer) error { _, _ = io.WriteString(w, "half"); return broken })},
+		product.Route{Method: "GET", Path: "/panics", Summary: "Panic after.", Handle: raw(func(w io.Writer) error { _, _ = io.WriteString(w, "half"); panic("boom") })},
 	)
 	srv := httptest.NewServer(s)
 	defer srv.Close()
@@ -271,8 +272,14 @@ func TestRaw(t *testing.T) {
 	if resp, body, err := get("/early"); err != nil || resp.StatusCode != 500 || !strings.HasPrefix(body, "{") {
 		t.Errorf("early failure = %q, %v", body, err)
 	}
-	if _, body, err := get("/late"); err == nil {
-		t.Errorf("a broken stream ended like a whole one: %q", body)
+	for _, path := range []string{"/late", "/panics"} {
+		if _, body, err := get(path); err == nil {
+			t.Errorf("%s: a broken stream ended like a whole one: %q", path, body)
+		}
+	}
+	srv.Close() // waits for the handlers, which write the log
+	if !strings.Contains(s.log.String(), "boom") || !strings.Contains(s.log.String(), "broken") {
+		t.Errorf("the log does not say what broke: %s", s.log)
 	}
 }
 

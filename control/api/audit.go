@@ -141,23 +141,25 @@ func (a *API) auditPage(ctx context.Context, c *product.Call, q spec.AuditQuery)
 		}
 		return c.Query.Get("hide_user_logs") != "true" || e.Kind != spec.KindUser
 	}
-	found := []*spec.AuditEntry{}
+	// The log may be long and its entries large: all are counted, but only one page is kept.
+	_, info, err := product.Page([]auditView{}, c.Query, product.Paging{Default: 100, Max: 1000})
+	if err != nil {
+		return product.Reply{}, err
+	}
+	views := []auditView{}
 	for e, err := range a.audit(ctx, q) {
 		if err != nil {
 			return product.Reply{}, err
 		}
-		if keep(e) {
-			found = append(found, e)
+		if !keep(e) {
+			continue
 		}
+		if info.TotalCount/info.PerPage == info.Page-1 {
+			views = append(views, viewAudit(e))
+		}
+		info.TotalCount++
 	}
-	found, info, err := product.Page(found, c.Query, product.Paging{Default: 100, Max: 1000})
-	if err != nil {
-		return product.Reply{}, err
-	}
-	views := make([]auditView, len(found))
-	for i, e := range found {
-		views[i] = viewAudit(e)
-	}
+	info.Count, info.TotalPages = len(views), (info.TotalCount+info.PerPage-1)/info.PerPage
 	return product.Reply{Result: views, Info: info}, nil
 }
 

@@ -70,7 +70,6 @@ type answer struct {
 	http.ResponseWriter
 	head   bool // HEAD: no body
 	status int  // 0 until written
-	size   int64
 }
 
 // reply writes a success.
@@ -109,8 +108,7 @@ func (w *answer) json(status int, e envelope) error {
 	w.Header().Set("Content-Length", strconv.Itoa(buf.Len()))
 	w.begin(status)
 	if !w.head {
-		n, _ := w.Write(buf.Bytes())
-		w.size = int64(n)
+		_, _ = w.Write(buf.Bytes())
 	}
 	return nil
 }
@@ -122,8 +120,7 @@ func (w *answer) begin(status int) {
 	w.WriteHeader(status)
 }
 
-// raw writes an answer that is not an envelope. An error after its first byte cuts the connection,
-// so that no client takes a part for the whole.
+// raw writes an answer that is not an envelope.
 func (w *answer) raw(ctx context.Context, r product.Reply) error {
 	for name, values := range r.Raw.Header {
 		w.Header()[name] = values
@@ -140,16 +137,10 @@ func (w *answer) raw(ctx context.Context, r product.Reply) error {
 	_ = control.SetWriteDeadline(time.Time{})
 	s := &stream{w: w, status: r.Status, control: control}
 	err := r.Raw.Write(ctx, s)
-	if w.status == 0 {
-		if err != nil {
-			return err
-		}
+	if w.status == 0 && err == nil {
 		w.begin(r.Status)
 	}
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	return nil
+	return err
 }
 
 // stream begins the answer at its first byte and flushes after each write.
@@ -165,7 +156,6 @@ func (s *stream) Write(p []byte) (int, error) {
 		s.w.begin(s.status)
 	}
 	n, err := s.w.Write(p)
-	s.w.size += int64(n)
 	if err == nil {
 		err = s.control.Flush()
 	}
@@ -175,11 +165,15 @@ func (s *stream) Write(p []byte) (int, error) {
 var _ io.Writer = (*stream)(nil)
 
 // fail writes an error. Faults say it in their own words; anything else becomes an id that the log
-// explains.
+// explains. If the answer has begun, the connection is cut, so that no client takes a part for the
+// whole.
 func (a *API) fail(w *answer, x *exchange, r *http.Request, err error) {
+	if w.status != 0 && r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // the client left: nothing to explain
+	}
 	status, failures := a.explain(x, r, err)
 	if w.status != 0 {
-		return // the answer has begun: nothing can be said any more
+		panic(http.ErrAbortHandler)
 	}
 	var ref *refusal
 	if errors.As(err, &ref) && ref.retryAfter > 0 {

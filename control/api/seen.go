@@ -64,5 +64,3 @@ func (a *API) note(x *exchange, r *http.Request, out *answer) {
 	}
 	a.o.Observe.Events.Publish(ev)
 }
-
-var _ http.ResponseWriter = (*answer)(nil)
