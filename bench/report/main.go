@@ -24,7 +24,7 @@ var titles = []struct{ bench, title, about string }{
 	{"profile", "Where Selvage's CPU time goes", "Microseconds for each request, from a CPU profile of one more load, by what the stack of a sample contains."},
 	{"effect", "From the API's answer to the effect", "One client, one change after the other. Answer: until the API answered, on disk by then. Effect: from the answer until the new state was seen."},
 	{"start", "Start and idle", "Ready: from exec until node.json was written and HTTP accepted."},
-	{"dns", "DNS", ""},
+	{"dns", "DNS", "The program under test alone on CPU 0, dnsperf on CPU 1, the same zone."},
 }
 
 func main() {
@@ -33,7 +33,6 @@ func main() {
 	out := flag.String("out", "", "path of the page without .md; the chart lies beside it")
 	commit := flag.String("commit", "", "what was measured")
 	began := flag.String("began", "", "when, HH:MM UTC")
-	dns := flag.String("dns", "", "what bench/dns/run printed")
 	flag.Parse()
 	results, err := read(*in)
 	if err != nil {
@@ -42,7 +41,7 @@ func main() {
 	page := head(filepath.Base(*out), *commit, *began, results)
 	for _, t := range titles {
 		mine := slices.DeleteFunc(slices.Clone(results), func(r rig.Result) bool { return r.Bench != t.bench })
-		page += section(t.bench, t.title, t.about, mine, *dns)
+		page += section(t.title, t.about, mine)
 	}
 	if err := os.WriteFile(*out+".md", []byte(page), 0o644); err != nil {
 		log.Fatal(err)
@@ -83,20 +82,12 @@ func head(name, commit, began string, results []rig.Result) string {
 }
 
 // section is a table: cases and peers down, what was measured across.
-func section(bench, title, about string, results []rig.Result, dns string) string {
-	printed, _ := os.ReadFile(dns)
-	if len(results) == 0 && (bench != "dns" || len(printed) == 0) {
+func section(title, about string, results []rig.Result) string {
+	if len(results) == 0 {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n## %s\n\n", title)
-	if about != "" {
-		fmt.Fprintf(&b, "%s\n\n", about)
-	}
-	if len(results) == 0 {
-		fmt.Fprintf(&b, "```\n%s```\n", printed)
-		return b.String()
-	}
+	fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", title, about)
 	columns := columnsOf(results)
 	fmt.Fprintf(&b, "| Case | Program | %s | runs |\n|---|---|%s---:|\n", strings.Join(columns, " | "), strings.Repeat("---:|", len(columns)))
 	for _, r := range results {
