@@ -8,7 +8,6 @@
 package state
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -227,15 +226,22 @@ func (d *DB) Close() error {
 		return nil
 	}
 	defer d.lock.release()
+	<-d.idle
 	if d.broken.Load() != nil {
 		// Pebble may hold its locks for ever; the process is about to end anyway.
 		return nil
 	}
-	<-d.idle
 	if err := d.pebble.Close(); err != nil {
 		return fmt.Errorf("close the store in %s: %w", d.dir, err)
 	}
 	return nil
+}
+
+// stopping tells whether Close was called.
+func (d *DB) stopping() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed
 }
 
 // shut lets nobody enter any more; false if that was so before.
@@ -275,7 +281,7 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 // Fatalf must not return. On a caller's goroutine it panics, and that call recovers; a background
 // goroutine of Pebble stays here, for nothing that it holds may be used again.
 func (l pebbleLog) Fatalf(format string, args ...any) {
-	err := errors.New(fmt.Sprintf(format, args...))
+	err := fmt.Errorf(format, args...)
 	if l.d.opening.Load() {
 		panic(err)
 	}

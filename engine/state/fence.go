@@ -9,13 +9,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// fullPause slows down what Pebble does in the background on a full disk, for it tries again at once.
+// fullPause is between two tries to write on a full disk.
 const fullPause = time.Second
 
 // fence stands between Pebble and a disk that fails. Pebble ends the process when its log or manifest
 // cannot be written; here the store breaks instead: from the first failure on nothing changes on the
 // disk any more and Pebble is told that all went well, but no write is acknowledged again, for
-// whoever waits for one finds the store broken.
+// whoever waits for one finds the store broken. A disk that is merely full, even without the ballast,
+// is waited for.
 type fence struct {
 	vfs.FS
 	d *DB
@@ -24,8 +25,8 @@ type fence struct {
 // down tells whether the disk may no longer be changed.
 func (f fence) down() bool { return f.d.broken.Load() != nil }
 
-// failed takes an error that changing path met. It returns it if Pebble can live with it; otherwise
-// the store is broken, and Pebble must not know.
+// failed takes an error that changing path met. It returns it if Pebble can live with it, which it
+// can for tables: it makes them anew. Otherwise the store is broken, and Pebble must not know.
 func (f fence) failed(path string, err error) error {
 	switch {
 	case err == nil, errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrExist), f.d.opening.Load():
@@ -35,27 +36,44 @@ func (f fence) failed(path string, err error) error {
 		return err
 	}
 	f.d.fail(err)
-	f.park(path)
-	return nil
+	return f.park(path)
 }
 
-// park keeps a flush or compaction from going on with a table that is not there: what it would have
-// written is still in memory and in the log. It holds no lock then.
-func (f fence) park(path string) {
-	if isTable(path) {
-		select {}
+// park keeps a flush or compaction from going on with a table that is not there, until the store is
+// closed: what it would have written is still in memory and in the log. It holds no lock then.
+func (f fence) park(path string) error {
+	if !isTable(path) {
+		return nil
 	}
+	for !f.d.stopping() {
+		time.Sleep(fullPause)
+	}
+	return f.d.broken.Load()
 }
 
 func isTable(path string) bool {
 	return strings.HasSuffix(path, ".sst") || strings.HasSuffix(path, ".blob")
 }
 
-// change runs something that changes the disk at path.
+// change runs something that changes the disk at path, again and again while the disk is full.
 func (f fence) change(path string, do func() error) error {
+	for {
+		if f.down() {
+			return f.park(path)
+		}
+		err := do()
+		if !vfs.IsNoSpaceError(err) || isTable(path) || f.d.opening.Load() || f.d.stopping() {
+			return f.failed(path, err)
+		}
+		time.Sleep(fullPause)
+	}
+}
+
+// sync runs a sync of path. One that failed is not tried again: the kernel may have dropped what it
+// could not write, and report success the second time.
+func (f fence) sync(path string, do func() error) error {
 	if f.down() {
-		f.park(path)
-		return nil
+		return f.park(path)
 	}
 	return f.failed(path, do())
 }
@@ -128,29 +146,32 @@ type fencedFile struct {
 }
 
 func (f *fencedFile) Write(p []byte) (int, error) {
-	n := len(p)
-	err := f.f.change(f.path, func() (err error) { n, err = f.File.Write(p); return err })
+	done := 0
+	err := f.f.change(f.path, func() error {
+		n, err := f.File.Write(p[done:])
+		done += n
+		return err
+	})
 	if err == nil {
-		n = len(p)
+		done = len(p)
 	}
-	return n, err
+	return done, err
 }
 
 func (f *fencedFile) WriteAt(p []byte, at int64) (int, error) {
-	n := len(p)
-	err := f.f.change(f.path, func() (err error) { n, err = f.File.WriteAt(p, at); return err })
-	if err == nil {
-		n = len(p)
+	err := f.f.change(f.path, func() error { _, err := f.File.WriteAt(p, at); return err })
+	if err != nil {
+		return 0, err
 	}
-	return n, err
+	return len(p), nil
 }
 
-func (f *fencedFile) Sync() error { return f.f.change(f.path, f.File.Sync) }
+func (f *fencedFile) Sync() error { return f.f.sync(f.path, f.File.Sync) }
 
-func (f *fencedFile) SyncData() error { return f.f.change(f.path, f.File.SyncData) }
+func (f *fencedFile) SyncData() error { return f.f.sync(f.path, f.File.SyncData) }
 
 func (f *fencedFile) SyncTo(length int64) (full bool, err error) {
-	err = f.f.change(f.path, func() (err error) { full, err = f.File.SyncTo(length); return err })
+	err = f.f.sync(f.path, func() (err error) { full, err = f.File.SyncTo(length); return err })
 	return full, err
 }
 

@@ -197,3 +197,77 @@ func TestFailingDiskStopsWritesOnly(t *testing.T) {
 		})
 	}
 }
+
+// When even the ballast is gone, a write under way waits; it is neither lost nor the end of the store.
+func TestWriteUnderWayWaitsForRoom(t *testing.T) {
+	for name, kind := range map[string]errorfs.OpKind{"write": errorfs.OpFileWrite, "new log": errorfs.OpCreate} {
+		t.Run(name, func(t *testing.T) {
+			var full atomic.Bool
+			tried := make(chan struct{}, 1)
+			fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if !full.Load() || op.Kind != kind || !strings.HasSuffix(op.Path, ".log") {
+					return nil
+				}
+				select {
+				case tried <- struct{}{}:
+				default:
+				}
+				return syscall.ENOSPC
+			}))
+			db, err := state.Open("state", state.Options{FS: fs})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			full.Store(true)
+			done := make(chan error)
+			go func() {
+				var err error
+				for i := 0; err == nil && i < 50; i++ {
+					b := db.NewBatch()
+					b.Put(fmt.Append(nil, i), make([]byte, 100_000))
+					err = db.Commit(b)
+				}
+				done <- err
+			}()
+			<-tried
+			full.Store(false)
+			if err := <-done; err != nil || db.Err() != nil {
+				t.Errorf("Commit = %v, store: %v; want it to go on when there is room", err, db.Err())
+			}
+		})
+	}
+}
+
+func TestCloseOnAFullDiskEnds(t *testing.T) {
+	var full atomic.Bool
+	tried := make(chan struct{}, 1)
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if !full.Load() || op.Kind != errorfs.OpFileWrite {
+			return nil
+		}
+		select {
+		case tried <- struct{}{}:
+		default:
+		}
+		return syscall.ENOSPC
+	}))
+	db, err := state.Open("state", state.Options{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	done := make(chan error)
+	go func() {
+		b := db.NewBatch()
+		b.Put([]byte("k"), []byte("v"))
+		done <- db.Commit(b)
+	}()
+	<-tried
+	if err := db.Close(); err != nil {
+		t.Errorf("Close = %v", err)
+	}
+	if err := <-done; fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("Commit of a write that found no room = %v", err)
+	}
+}
