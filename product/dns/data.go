@@ -39,7 +39,7 @@ func readData(typ string, data dataObject) (content string, priority *uint16, er
 		raw, given := data[fd.name]
 		if f.ranked && i == 0 {
 			if given {
-				priority, err = data.rank(raw)
+				priority, err = readRank(raw)
 			}
 		} else if !given && fd.kind != kindParams {
 			err = fault.New(fault.Invalid, "%s is a required data field.", fd.name).At("data." + fd.name).WithCode(9101)
@@ -70,7 +70,7 @@ func (d dataObject) onlyKnown(typ string, f *format) error {
 	return nil
 }
 
-func (d dataObject) rank(raw json.RawMessage) (*uint16, error) {
+func readRank(raw json.RawMessage) (*uint16, error) {
 	var n uint16
 	if err := json.Unmarshal(raw, &n); err != nil {
 		return nil, notAField("priority", raw, "a whole number from 0 to 65535")

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"net"
@@ -302,26 +303,33 @@ func FuzzZoneFile(f *testing.F) {
 	})
 }
 
+// A socket bound to all addresses answers from the one that was asked.
 func TestFromDestination(t *testing.T) {
-	pc, err := net.ListenPacket("udp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pc.Close()
-	s := testServer(t, Options{})
-	done := make(chan error)
-	go func() { done <- s.ServeUDP(t.Context(), pc) }()
-	defer func() {
-		pc.Close()
-		<-done
-	}()
-	_, port, _ := net.SplitHostPort(pc.LocalAddr().String())
-	for _, host := range []string{"127.0.0.1", "127.0.0.2", "127.9.8.7", "::1"} {
-		// The client is connected: an answer from another address would not reach it.
-		m, _, err := new(mdns.Client).Exchange(new(mdns.Msg).SetQuestion("host000001.example.com.", mdns.TypeA), net.JoinHostPort(host, port))
-		if err != nil || len(m.Answer) != 1 {
-			t.Errorf("asked at %s: %v", host, err)
+	for network, hosts := range map[string][]string{
+		"udp":  {"127.0.0.1", "127.0.0.2", "127.9.8.7", "::1"},
+		"udp4": {"127.0.0.1", "127.0.0.2"},
+	} {
+		pc, err := net.ListenPacket(network, ":0")
+		if err != nil {
+			t.Fatal(err)
 		}
+		s := testServer(t, Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.ServeUDP(ctx, pc) }()
+		_, port, _ := net.SplitHostPort(pc.LocalAddr().String())
+		for _, host := range hosts {
+			// The client is connected: an answer from another address would not reach it.
+			m, _, err := new(mdns.Client).Exchange(new(mdns.Msg).SetQuestion("host000001.example.com.", mdns.TypeA), net.JoinHostPort(host, port))
+			if err != nil || len(m.Answer) != 1 {
+				t.Errorf("asked at %s: %v", host, err)
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		pc.Close()
 	}
 }
 

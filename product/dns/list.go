@@ -182,14 +182,15 @@ var orders = map[string]func(a, b *spec.Record) int{
 	"name":    func(a, b *spec.Record) int { return strings.Compare(a.Name, b.Name) },
 	"content": func(a, b *spec.Record) int { return strings.Compare(a.Content, b.Content) },
 	"ttl":     func(a, b *spec.Record) int { return cmp.Compare(a.TTL, b.TTL) },
-	"proxied": func(a, b *spec.Record) int { return cmp.Compare(number01(a.Proxied), number01(b.Proxied)) },
-}
-
-func number01(b bool) int {
-	if b {
+	"proxied": func(a, b *spec.Record) int {
+		switch {
+		case a.Proxied == b.Proxied:
+			return 0
+		case b.Proxied:
+			return -1
+		}
 		return 1
-	}
-	return 0
+	},
 }
 
 // order sorts a listing. Without an order it stays as it is stored: by name, type and ID.

@@ -3,7 +3,6 @@ package dns
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 
 	mdns "github.com/miekg/dns"
 )
@@ -106,6 +105,3 @@ func typeName(typ uint16) string {
 	}
 	return fmt.Sprintf("TYPE%d", typ)
 }
-
-// typeNumber returns the number of a type by its mnemonic in any case, 0 if there is none.
-func typeNumber(name string) uint16 { return mdns.StringToType[strings.ToUpper(name)] }
