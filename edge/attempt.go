@@ -40,11 +40,18 @@ type attempt struct {
 	reused  bool
 }
 
+// call is what one try needs besides the exchange.
+type call struct {
+	addr     netip.AddrPort
+	patience time.Duration // to connect
+	body     *originBody   // nil if the request has none
+}
+
 // try asks one address.
-func (o *Origins) try(ctx context.Context, ex *Exchange, addr netip.AddrPort, body *originBody) error {
+func (o *Origins) try(ctx context.Context, ex *Exchange, c call) error {
 	t := &ex.Target
-	a := &attempt{o: o, ex: ex, body: body, timeout: orTime(t.ReadTimeout, o.o.ReadTimeout), lane: lane{
-		addr: addr, secure: t.Scheme == "https", http2: t.HTTP2 && t.Scheme == "https" && ex.Request.Upgrade == "",
+	a := &attempt{o: o, ex: ex, body: c.body, timeout: orTime(t.ReadTimeout, o.o.ReadTimeout), lane: lane{
+		addr: c.addr, patience: c.patience, secure: t.Scheme == "https", http2: t.HTTP2 && t.Scheme == "https" && ex.Request.Upgrade == "",
 	}}
 	if a.lane.secure {
 		a.lane.serverName, a.lane.verify = t.ServerName, t.Verify
@@ -61,7 +68,7 @@ func (o *Origins) try(ctx context.Context, ex *Exchange, addr netip.AddrPort, bo
 	reused := a.reused
 	a.mu.Unlock()
 	a.dog.Disarm()
-	ex.Note.OriginAddr = addr.String()
+	ex.Note.OriginAddr = c.addr.String()
 	ex.Note.OriginReused = reused
 	ex.Note.OriginDuration = time.Since(began)
 	if err != nil {

@@ -23,6 +23,8 @@ type lane struct {
 	serverName string
 	verify     bool
 	http2      bool
+
+	patience time.Duration // to connect; no part of what makes a lane
 }
 
 // key is the lane as a host name, for the pool below: unambiguous, and of characters that no layer
@@ -74,13 +76,12 @@ func (e *dialError) Unwrap() error { return e.cause }
 
 // dialer makes connections to origins.
 type dialer struct {
-	connectTimeout time.Duration
-	writeIdle      time.Duration
-	roots          *x509.CertPool
-	revoked        func(leaf *x509.Certificate) bool // nil if none is
-	sessions       tls.ClientSessionCache
-	metrics        *originMetrics
-	failed         failures
+	writeIdle time.Duration
+	roots     *x509.CertPool
+	revoked   func(leaf *x509.Certificate) bool // nil if none is
+	sessions  tls.ClientSessionCache
+	metrics   *originMetrics
+	failed    failures
 }
 
 // dial connects the lane that travels in ctx.
@@ -89,7 +90,7 @@ func (d *dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if !ok {
 		return nil, errors.New("no lane")
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	nd := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
 	c, err := nd.DialContext(ctx, "tcp", l.addr.String())
@@ -187,7 +188,7 @@ type failures struct {
 }
 
 const (
-	failureMemory = 10 * time.Second
+	failureMemory = 30 * time.Second
 	maxFailures   = 4096
 )
 

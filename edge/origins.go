@@ -72,7 +72,7 @@ func NewOrigins(o OriginOptions) *Origins {
 		o.Resolver = SystemResolver{}
 	}
 	m := newOriginMetrics(o.Observe)
-	d := &dialer{connectTimeout: o.ConnectTimeout, writeIdle: o.WriteIdle, roots: o.Roots, revoked: o.Revoked, sessions: tls.NewLRUClientSessionCache(4096), metrics: m}
+	d := &dialer{writeIdle: o.WriteIdle, roots: o.Roots, revoked: o.Revoked, sessions: tls.NewLRUClientSessionCache(4096), metrics: m}
 	return &Origins{o: o, names: newResolveCache(o.Resolver), dialer: d, metrics: m, transport: &http.Transport{
 		DialContext:            d.dial,
 		DialTLSContext:         d.dial,
@@ -135,11 +135,16 @@ func (o *Origins) fetch(ctx context.Context, ex *Exchange) error {
 		body = newOriginBody(&ex.Request)
 	}
 	if len(addrs) == 1 {
-		return o.try(ctx, ex, netip.AddrPortFrom(addrs[0], t.Port), body)
+		return o.try(ctx, ex, call{netip.AddrPortFrom(addrs[0], t.Port), o.o.ConnectTimeout, body})
 	}
 	var failed error
-	for _, addr := range o.order(addrs, t.Port) {
-		failed = o.try(ctx, ex, addr, body)
+	order := o.order(addrs, t.Port)
+	for i, addr := range order {
+		patience := o.o.ConnectTimeout
+		if i < len(order)-1 {
+			patience = min(patience, nextAddress)
+		}
+		failed = o.try(ctx, ex, call{addr, patience, body})
 		if failed == nil || !mayTryNext(ctx, failed, body) {
 			break
 		}
@@ -147,8 +152,10 @@ func (o *Origins) fetch(ctx context.Context, ex *Exchange) error {
 	return failed
 }
 
-// maxTries is how many of an origin's addresses one request may wait for.
-const maxTries = 3
+const (
+	maxTries    = 3               // of an origin's addresses that one request may wait for
+	nextAddress = 2 * time.Second // to connect, where there is another address to try
+)
 
 // order returns the addresses to try: those that failed lately come last.
 func (o *Origins) order(addrs []netip.Addr, port uint16) []netip.AddrPort {

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -318,6 +319,23 @@ func TestFailover(t *testing.T) {
 			t.Errorf("echoed %q, want %q", got, body)
 		}
 		ex.Response.Close()
+	}
+	deaf := deafPort(t)
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.2:%d", deaf.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := httptest.NewUnstartedServer(http.NotFoundHandler())
+	beside.Listener.Close()
+	beside.Listener = ln
+	beside.Start()
+	t.Cleanup(beside.Close)
+	half := origins(t, edge.OriginOptions{ConnectTimeout: 300 * time.Millisecond})
+	deaf.Addrs = append(deaf.Addrs, netip.MustParseAddr("127.0.0.2"))
+	for range 2 { // the second time it is known which one is deaf
+		if ex, f := fetch(t, half, deaf, nil); f != nil || !strings.HasPrefix(ex.Note.OriginAddr, "127.0.0.2:") {
+			t.Errorf("one of two addresses is deaf: %v by way of %s", f, ex.Note.OriginAddr)
+		}
 	}
 	byName := edge.Target{Scheme: "http", Hostname: "origin.test", Port: live.Port}
 	if _, f := fetch(t, origins(t, edge.OriginOptions{Resolver: book{"origin.test": target.Addrs}}), byName, nil); f != nil {

@@ -220,3 +220,14 @@ func TestBodiesFromFilesAndMemory(t *testing.T) {
 		}
 	})
 }
+
+func TestConnectionsAreKeptAfterBodies(t *testing.T) {
+	target := origin(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	f := start(t, edge.ServerOptions{Handler: proxyTo(t, edge.OriginOptions{}, target), Limits: brief})
+	got := say(t, f.plain, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc"+
+		"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\n\r\n"+
+		"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+	if strings.Count(got, "HTTP/1.1 200 OK") != 3 || !strings.Contains(got, "abc") || !strings.Contains(got, "def") || strings.Contains(got, "Connection: close") {
+		t.Errorf("answers %q", got)
+	}
+}
