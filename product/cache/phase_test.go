@@ -422,3 +422,27 @@ func eventually(t *testing.T, ok func() bool) {
 		}
 	}
 }
+
+func TestZoneSettings(t *testing.T) {
+	for _, c := range []struct {
+		id    string
+		value any
+		a, b  string
+		want  string // of the second request
+	}{
+		{"cache_level", "aggressive", "/a.css?1", "/a.css?2", "MISS"},
+		{"cache_level", "simplified", "/a.css?1", "/a.css?2", "HIT"},
+		{"cache_level", "basic", "/a.css?1", "/a.css?1", "DYNAMIC"},
+		{"cache_level", "basic", "/a.css", "/a.css", "HIT"},
+		{"sort_query_string_for_cache", "off", "/a.css?x&y", "/a.css?y&x", "MISS"},
+		{"sort_query_string_for_cache", "on", "/a.css?x&y", "/a.css?y&x", "HIT"},
+	} {
+		s := newSite(t, cache.Options{})
+		s.setting(c.id, c.value)
+		s.says("Cache-Control", "max-age=60")
+		s.get(c.a)
+		if r := s.get(c.b); r.status != c.want {
+			t.Errorf("%s %v: %s after %s is %s, want %s", c.id, c.value, c.b, c.a, r.status, c.want)
+		}
+	}
+}
