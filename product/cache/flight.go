@@ -189,21 +189,26 @@ func (f *flight) hasLanded() bool {
 // finishing.
 func (f *flight) alight() {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.waiting--
-	none := f.waiting == 0 && !f.silent
-	landed := f.hasLanded()
-	f.mu.Unlock()
-	if none && (!landed || f.result.meta != nil && !f.fill.Wanted(orphanBytes)) {
-		f.cancel(errDone)
+	if !f.hasLanded() || f.result.meta != nil && !f.fill.Wanted(orphanBytes) {
+		f.endUnwanted()
 	}
 }
 
 // readerClosed is called when a reader of the fill has gone.
 func (f *flight) readerClosed() {
 	f.mu.Lock()
-	waiting := f.waiting
-	f.mu.Unlock()
-	if waiting <= 0 && !f.silent && !f.fill.Wanted(orphanBytes) {
+	defer f.mu.Unlock()
+	if !f.fill.Wanted(orphanBytes) {
+		f.endUnwanted()
+	}
+}
+
+// endUnwanted ends the flight unless somebody waits; f.mu is held, so that nobody boards meanwhile.
+func (f *flight) endUnwanted() {
+	if f.waiting == 0 && !f.silent {
+		f.abandoned = true
 		f.cancel(errDone)
 	}
 }
@@ -394,7 +399,6 @@ func (f *flight) keepToLeader(res *edge.Response, p *plan, why string) {
 	defer f.mu.Unlock()
 	if f.leader == nil {
 		res.Close()
-		f.result.err = &edge.Failure{Status: 499, Reason: "client_gone", Detail: "The client closed the connection."}
 	} else {
 		f.result.own = *res
 		*res = edge.Response{}

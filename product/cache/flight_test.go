@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"selvage/edge"
@@ -90,7 +91,9 @@ func equalStream(r io.Reader, want []byte) error {
 	}
 }
 
-func TestLeaderLeavesFollowersStay(t *testing.T) {
+func TestLeaderLeavesFollowersStay(t *testing.T) { synctest.Test(t, leaderLeavesFollowersStay) }
+
+func leaderLeavesFollowersStay(t *testing.T) {
 	s := newSite(t, cache.Options{}, everything)
 	pr, pw := io.Pipe()
 	s.streams(pr, "Cache-Control", "max-age=60")
@@ -101,8 +104,7 @@ func TestLeaderLeavesFollowersStay(t *testing.T) {
 	}
 	follower := make(chan reply)
 	go func() { follower <- s.get("/a") }()
-	eventually(t, func() bool { return s.fetches.Load() == 1 })
-	time.Sleep(10 * time.Millisecond) // lets the follower take its seat; too early only makes the test weaker
+	synctest.Wait()
 	leave()
 	leader.Response.Close()
 	pw.Write([]byte("all of it"))
@@ -353,4 +355,39 @@ func TestAuthorization(t *testing.T) {
 	s.says("Cache-Control", "max-age=60, public")
 	s.want(s.get("/public", "Authorization", "Basic x"), "MISS", "answer 1")
 	s.want(s.get("/public"), "HIT", "answer 1")
+}
+
+// TestFollowersOutliveTheLeaderOfAPrivateResponse: when the only one that may have a response has
+// gone, the others ask for themselves.
+func TestFollowersOutliveTheLeaderOfAPrivateResponse(t *testing.T) {
+	synctest.Test(t, followersOutliveTheLeader)
+}
+
+func followersOutliveTheLeader(t *testing.T) {
+	s := newSite(t, cache.Options{}, everything)
+	hold, asked := make(chan struct{}), make(chan struct{}, 100)
+	var n atomic.Int64
+	s.serve(func(_ context.Context, ex *edge.Exchange) error {
+		asked <- struct{}{}
+		i := n.Add(1)
+		if i == 1 {
+			<-hold
+		}
+		ex.Respond(200, edge.NewHeader("Cache-Control", "private"), []byte(fmt.Sprint("for ", i)))
+		return nil
+	})
+	ctx, leave := context.WithCancel(context.Background())
+	leader, follower := make(chan reply, 1), make(chan reply, 1)
+	go func() { leader <- s.send(ctx, s.request("GET", "/me")) }()
+	<-asked
+	go func() { follower <- s.get("/me") }()
+	synctest.Wait()
+	leave()
+	if r := <-leader; r.err == nil {
+		t.Error("a client that left got a response")
+	}
+	close(hold)
+	if r := <-follower; r.err != nil || r.status != "BYPASS" || r.body == "for 1" {
+		t.Errorf("got %s %q (%v), want BYPASS and an answer of its own", r.status, r.body, r.err)
+	}
 }
