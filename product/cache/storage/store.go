@@ -320,16 +320,25 @@ func (s *Store) write(o *Object) {
 	}
 }
 
-// sweepEvery is how often what was purged is looked for and its space freed.
-const sweepEvery = time.Minute
+const (
+	// sweepEvery is how often what was purged is looked for: a sweep reads the head of every file.
+	sweepEvery = 10 * time.Minute
+
+	// manyPurges is how many records of purges make it worth a sweep sooner.
+	manyPurges = 50_000
+)
 
 func (s *Store) sweepLoop(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
+	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
+	swept := time.Now()
 	for {
 		select {
-		case <-tick.C:
-			s.sweep(ctx)
+		case now := <-tick.C:
+			if now.Sub(swept) >= sweepEvery || s.purges.size() >= manyPurges {
+				s.sweep(ctx)
+				swept = now
+			}
 		case <-ctx.Done():
 			return nil
 		}
