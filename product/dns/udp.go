@@ -82,7 +82,7 @@ func (s *Server) answerPackets(ctx context.Context, b *batch) {
 // seen counts an answered query and tells whoever watches.
 func (s *Server) seen(a *responder) {
 	s.meter.count(&a.q, a.r.rcode)
-	if events := s.options.Observe.Events; events.Watched() {
+	if events := s.options.Observe.Events; events.Watched("query") {
 		s.publish(events, a)
 	}
 }
