@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// conversation is one request on net/http's server turned into an Exchange, and the response on its
-// way back. This file and outgoing of it (response.go) are all of the server that knows net/http.
+// conversation is one request on net/http's server turned into an Exchange (this file), and the
+// response on its way back (response.go). Besides server.go nothing else here knows net/http's server.
 // Conversations are pooled: nothing may hold on to one after serveHTTP.
 type conversation struct {
 	ex      Exchange
@@ -79,8 +79,9 @@ func (s *Server) call(ctx context.Context, ex *Exchange) (err error) {
 	if err := s.handler(ctx, ex); err != nil {
 		return err
 	}
-	if ex.Response.Status == 0 {
-		return errors.New("no phase gave a response")
+	if status := ex.Response.Status; status < 200 && ex.Response.Tunnel == nil || status > 999 {
+		ex.Response.Close()
+		return fmt.Errorf("no phase gave a response, or one that cannot be sent: status %d", status)
 	}
 	return nil
 }

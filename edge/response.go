@@ -45,6 +45,9 @@ func (cv *conversation) send() error {
 func (cv *conversation) settle() {
 	cv.writing.Lock()
 	cv.pending = false
+	if cv.early != nil {
+		cv.early.Stop()
+	}
 	cv.writing.Unlock()
 }
 
@@ -70,8 +73,8 @@ func (cv *conversation) writeHead() {
 	if cv.mustClose() {
 		out["Connection"] = closing
 	}
-	if cv.r.ProtoMajor == 1 {
-		cv.allowWrite()
+	if cv.r.ProtoMajor == 1 && res.Body == nil {
+		cv.allowWrite() // with a body every write does
 	}
 	cv.w.WriteHeader(res.Status)
 	cv.writing.Lock()
