@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -326,4 +327,50 @@ func BenchmarkPhase(b *testing.B) {
 	for b.Loop() {
 		phase.Handle(context.Background(), ex, next)
 	}
+}
+
+// TestCommitsUnderRequests swaps tables while requests read them; -race watches.
+func TestCommitsUnderRequests(t *testing.T) {
+	one := world()
+	apex := one.Zones["z2"].Records[0]
+	other := *apex
+	other.Content = "192.0.2.21"
+	two := one.With(2, []spec.Change{{Key: other.Key(), Noun: &other}})
+	p := ready(t, proxy.Options{}, one)
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for range 500 {
+				ex, went, f := ask(p, "https://www.two.test/", nil)
+				if got := describe(ex.Target); !went || !strings.HasPrefix(got, "https 192.0.2.2") {
+					t.Errorf("in the middle of a commit: %s, %v", got, f)
+					return
+				}
+				ask(p, "http://many.one.test/", nil)
+			}
+		})
+	}
+	for i := range 200 {
+		commit(t, p, []*spec.Snapshot{one, two}[i%2])
+	}
+	group.Wait()
+}
+
+func FuzzHost(f *testing.F) {
+	for _, s := range []string{"one.test", "a.b.one.test", "ONE.test.", "192.0.2.1", "[::1]:80", "..", "*.one.test", "xn--bcher-kva.one.test", "one.test:8080", strings.Repeat("a.", 120) + "one.test"} {
+		f.Add(s)
+	}
+	p := ready(f, proxy.Options{}, world())
+	f.Fuzz(func(t *testing.T, authority string) {
+		if strings.Contains(authority, "/") {
+			return
+		}
+		ex, went, failure := ask(p, "https://"+authority+"/", nil)
+		if went == (failure != nil) {
+			t.Errorf("%q: went on %v, failure %v", authority, went, failure)
+		}
+		if went && (!spec.InZone(ex.Request.Host, ex.Zone.Zone.Name) || len(ex.Target.Addrs) == 0 && ex.Target.Hostname == "") {
+			t.Errorf("%q is served by zone %s from %+v", authority, ex.Zone.Zone.Name, ex.Target)
+		}
+	})
 }
