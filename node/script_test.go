@@ -88,6 +88,11 @@ func startNode(ts *testscript.TestScript, args []string) {
 	}
 	old, _ := cli.ReadNodeFile(p.dir)
 	ts.Check(p.begin(args))
+	ts.Defer(func() {
+		if strings.Contains(p.log.String(), "DATA RACE") {
+			ts.Fatalf("the race detector found:\n%s", p.log)
+		}
+	})
 	running.Store(p.dir, p)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if n, err := cli.ReadNodeFile(p.dir); err == nil && n.PID != old.PID {
