@@ -58,8 +58,7 @@ type Node struct {
 	life        context.Context // ends when the node has drained
 	end         context.CancelFunc
 	predecessor *predecessor // nil unless this node took over
-	successor   *courier     // set before succeeded is closed
-	succeeded   chan struct{}
+	succession  succession
 }
 
 // Run runs a node until ctx ends or a successor took it over, drains it, and returns.
@@ -89,7 +88,7 @@ func newNode(l Launch) (*Node, error) {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	n := &Node{
-		config: c, launch: l, started: time.Now(), health: &health{}, sockets: sockets{}, state: newLateState(), door: newDoor(), succeeded: make(chan struct{}),
+		config: c, launch: l, started: time.Now(), health: &health{}, sockets: sockets{}, state: newLateState(), door: newDoor(), succession: succession{done: make(chan struct{})},
 	}
 	if l.Takeover {
 		err = n.takeSockets(l)
@@ -224,7 +223,7 @@ func (n *Node) wait(ctx context.Context, reload <-chan os.Signal) {
 		case <-ctx.Done():
 			n.log.Info("stopping: requests under way may finish", "within", n.config.Drain)
 			return
-		case <-n.succeeded:
+		case <-n.succession.done:
 			n.log.Info("a new process serves: requests under way may finish", "within", n.config.Drain)
 			return
 		case <-reload:
@@ -237,6 +236,7 @@ func (n *Node) wait(ctx context.Context, reload <-chan os.Signal) {
 
 // drain stops listening, lets requests finish, and closes everything.
 func (n *Node) drain() error {
+	successor := n.succession.stop()
 	n.health.set("node", "The node is stopping.", false)
 	ctx, cancel := context.WithTimeout(context.Background(), n.config.Drain)
 	defer cancel()
@@ -248,11 +248,11 @@ func (n *Node) drain() error {
 	n.lasting.stop()
 	n.parts.origins.Close()
 	n.closeControl("The node is stopping.")
-	if n.successor == nil {
+	if successor == nil {
 		os.Remove(n.nodeFile())
 		os.Remove(filepath.Join(n.config.Data, handoverSocket))
 	} else {
-		n.successor.close()
+		successor.close()
 	}
 	n.end()
 	n.serving.end()

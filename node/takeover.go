@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -119,8 +120,25 @@ func (n *Node) serveRelay(l net.Listener) {
 	n.log.Info("predecessor has drained and left", "pid", n.predecessor.pid)
 }
 
-// awaitSuccessor answers takeovers until one succeeds, then closes n.succeeded. It returns when ctx
-// ends.
+// succession is how this node is being replaced.
+type succession struct {
+	done chan struct{} // closed when a successor serves
+
+	mu       sync.Mutex // held by a takeover under way; guards the fields below
+	stopping bool       // none may begin any more
+	by       *courier   // the talk with who serves; its end tells that this process is gone
+}
+
+// stop brings a takeover that has begun to its end, lets no other begin, and returns the talk with
+// the successor, or nil if there is none.
+func (s *succession) stop() *courier {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopping = true
+	return s.by
+}
+
+// awaitSuccessor answers takeovers until one succeeds or the node's life ends.
 func (n *Node) awaitSuccessor(l *net.UnixListener) {
 	defer l.Close()
 	stop := context.AfterFunc(n.life, func() { l.Close() })
@@ -131,21 +149,34 @@ func (n *Node) awaitSuccessor(l *net.UnixListener) {
 			return
 		}
 		c := &courier{conn, Version}
-		err = n.give(c)
-		if err == nil {
-			n.successor = c // stays open: its end tells the successor that this process is gone
-			close(n.succeeded)
+		if n.handOver(c) == nil {
 			return
 		}
-		n.log.Error("takeover failed, this node goes on", "error", err)
-		c.send(message{Step: stepFailed, Reason: err.Error()})
-		c.close()
 	}
+}
+
+// handOver is one takeover from begin to end; nothing else may end or hand over the node meanwhile.
+func (n *Node) handOver(c *courier) error {
+	n.succession.mu.Lock()
+	defer n.succession.mu.Unlock()
+	err := n.give(c)
+	if err == nil {
+		n.succession.by = c
+		close(n.succession.done)
+		return nil
+	}
+	n.log.Error("takeover failed, this node goes on", "error", err)
+	c.send(message{Step: stepFailed, Reason: err.Error()})
+	c.close()
+	return err
 }
 
 // give hands this node to the process at the other end. Until that says that it is ready, every
 // error puts things back as they were.
 func (n *Node) give(c *courier) error {
+	if n.succession.stopping {
+		return errors.New("the node is stopping")
+	}
 	m, fds, err := c.receive(stepHello, replyWithin)
 	closeAll(fds)
 	if err != nil {

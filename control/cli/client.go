@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // session is what the client commands share: where the node is and how to print.
@@ -25,15 +27,22 @@ type session struct {
 	data    string
 	account string
 	json    bool
+	flags   []*pflag.FlagSet
 }
 
 func (s *session) addFlags(c *cobra.Command) {
 	f := c.PersistentFlags()
+	s.flags = append(s.flags, f)
 	f.StringVar(&s.api, "api", "", "base URL of the API (default: $SELVAGE_API_URL, $CLOUDFLARE_API_BASE_URL, then node.json)")
-	f.StringVar(&s.token, "token", "", "API token (default: $SELVAGE_API_TOKEN, $CLOUDFLARE_API_TOKEN, then the node's own)")
+	f.StringVar(&s.token, "token", "", "API token (default: $SELVAGE_API_TOKEN, then the node's own, or $CLOUDFLARE_API_TOKEN for an API elsewhere)")
 	f.StringVar(&s.data, "data", cmp.Or(os.Getenv("SELVAGE_DATA"), s.data), "data directory of a node on this machine, to find its API")
 	f.StringVar(&s.account, "account", "", "account ID (default: $CLOUDFLARE_ACCOUNT_ID, then the node's own)")
 	f.BoolVar(&s.json, "json", false, "print JSON for machines")
+}
+
+// dataGiven tells whether --data was on the command line.
+func (s *session) dataGiven() bool {
+	return slices.ContainsFunc(s.flags, func(f *pflag.FlagSet) bool { return f.Changed("data") })
 }
 
 // client talks to one API.
@@ -49,36 +58,38 @@ type unreachable struct{ error }
 
 func (e unreachable) Unwrap() error { return e.error }
 
-// connect finds the node.
+// connect finds the node: by --api, by --data, by the environment, or the one in the default data
+// directory. What the environment says of Cloudflare's own API counts only if it names the address
+// too: a token must not go where it does not belong.
 func (s *session) connect() (*client, error) {
 	c := &client{
-		base:    cmp.Or(s.api, os.Getenv("SELVAGE_API_URL"), os.Getenv("CLOUDFLARE_API_BASE_URL")),
-		token:   cmp.Or(s.token, os.Getenv("SELVAGE_API_TOKEN"), os.Getenv("CLOUDFLARE_API_TOKEN")),
-		account: cmp.Or(s.account, os.Getenv("CLOUDFLARE_ACCOUNT_ID")),
-		http:    &http.Client{Transport: &http.Transport{Proxy: nil}},
+		base: s.api, token: cmp.Or(s.token, os.Getenv("SELVAGE_API_TOKEN")), account: s.account,
+		http: &http.Client{Transport: &http.Transport{Proxy: nil}},
 	}
-	if c.base != "" && c.token != "" {
-		return c, c.checkBase()
+	if c.base == "" && !s.dataGiven() {
+		c.base = cmp.Or(os.Getenv("SELVAGE_API_URL"), os.Getenv("CLOUDFLARE_API_BASE_URL"))
 	}
 	n, err := ReadNodeFile(s.data)
-	if errors.Is(err, os.ErrNotExist) && c.base == "" {
-		return nil, unreachable{fmt.Errorf("no node has run on %s: start one with `selvage up`, or say where its API is with --api URL and --token TOKEN, or whose data it has with --data DIR", s.data)}
+	if c.base == "" && errors.Is(err, os.ErrNotExist) {
+		return nil, unreachable{fmt.Errorf("no node runs on %s: start one with `selvage up`, or say where its API is with --api URL and --token TOKEN, or whose data it has with --data DIR", s.data)}
 	}
-	if err != nil && c.base == "" {
+	if c.base == "" && err != nil {
 		return nil, err
 	}
-	// The token of the node here must not go to an API elsewhere.
-	if c.token == "" && (c.base == "" || sameURL(c.base, n.API)) {
+	if c.base != "" && !sameURL(c.base, n.API) {
+		c.token = cmp.Or(c.token, os.Getenv("CLOUDFLARE_API_TOKEN"))
+		c.account = cmp.Or(c.account, os.Getenv("CLOUDFLARE_ACCOUNT_ID"))
+		if c.token == "" {
+			return nil, fmt.Errorf("no token for %s: give one with --token or CLOUDFLARE_API_TOKEN; `selvage token create` on its node makes one", c.base)
+		}
+		return c, c.checkBase()
+	}
+	if c.token == "" {
 		if c.token, err = n.Token(); err != nil {
 			return nil, err
 		}
 	}
-	if c.token == "" {
-		return nil, fmt.Errorf("no token for %s: give one with --token or CLOUDFLARE_API_TOKEN; `selvage token create` on its node makes one", c.base)
-	}
-	if c.base == "" {
-		c.base, c.account = n.API, cmp.Or(c.account, n.AccountID)
-	}
+	c.base, c.account = n.API, cmp.Or(c.account, n.AccountID)
 	return c, c.checkBase()
 }
 

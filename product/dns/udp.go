@@ -27,7 +27,11 @@ func (s *Server) ServeUDP(ctx context.Context, pc net.PacketConn) error {
 			return fmt.Errorf("serve DNS on %s: %w", conn.LocalAddr(), err)
 		}
 	}
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() {
+		// What was read is answered: another process may go on reading this socket.
+		conn.SetWriteDeadline(time.Now().Add(time.Second))
+		conn.SetReadDeadline(time.Unix(1, 0))
+	})
 	defer stop()
 	readers := supervise.New(ctx, s.options.Observe.Logger())
 	for range runtime.GOMAXPROCS(0) {
