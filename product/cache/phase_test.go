@@ -20,7 +20,7 @@ func TestStatuses(t *testing.T) {
 
 	s.later(90 * time.Second)
 	s.want(s.get("/a"), "UPDATING", "answer 1")
-	eventually(t, func() bool { return s.get("/a").body == "answer 2" })
+	eventually(t, func() bool { r := s.get("/a"); return r.body == "answer 2" && r.status == "HIT" })
 
 	s.later(200 * time.Second)
 	s.fails()
