@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"selvage/foundation/budget"
@@ -18,7 +19,7 @@ import (
 
 // Limits bounds what clients may take. A field that is zero gets its default.
 type Limits struct {
-	Connections int           // client connections at once; 50,000
+	Connections int           // client connections at once; half of the files this process may open, at most 50,000
 	Header      int           // bytes of a request's head; 32 KiB
 	HeaderTime  time.Duration // to receive a request's head, and for a TLS handshake; 10 s
 	KeepAlive   time.Duration // a connection may idle between requests; 75 s
@@ -29,7 +30,7 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	l.Connections = orInt(l.Connections, 50_000)
+	l.Connections = orInt(l.Connections, halfOfFiles(50_000))
 	l.Header = orInt(l.Header, 32<<10)
 	l.HeaderTime = orTime(l.HeaderTime, 10*time.Second)
 	l.KeepAlive = orTime(l.KeepAlive, 75*time.Second)
@@ -38,6 +39,16 @@ func (l Limits) withDefaults() Limits {
 	l.TunnelIdle = orTime(l.TunnelIdle, 5*time.Minute)
 	l.Streams = orInt(l.Streams, 128)
 	return l
+}
+
+// halfOfFiles leaves the other half of the open files to origins, the cache and everything else: a
+// process without files cannot serve those it has let in.
+func halfOfFiles(most int) int {
+	var files syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil || files.Cur/2 > uint64(most) {
+		return most
+	}
+	return max(int(files.Cur/2), 1)
 }
 
 // ServerOptions is what a Server is made of.
