@@ -63,11 +63,10 @@ type Node struct {
 
 // Run runs a node until ctx ends or a successor took it over, drains it, and returns.
 func Run(ctx context.Context, l Launch) error {
-	n, err := newNode(l)
+	n, err := newNode(ctx, l)
 	if err != nil {
 		return err
 	}
-	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer n.end()
 	if err := n.start(ctx); err != nil {
 		n.undo(err)
@@ -77,9 +76,9 @@ func Run(ctx context.Context, l Launch) error {
 	return n.drain()
 }
 
-// newNode reads the configuration, takes the data directory and binds the sockets, from the node
-// that runs there if this is a takeover.
-func newNode(l Launch) (*Node, error) {
+// newNode reads the configuration and takes the data directory, from the node that runs there if
+// this is a takeover.
+func newNode(ctx context.Context, l Launch) (*Node, error) {
 	c, err := LoadConfig(l.Flags, l.Environ, nil)
 	if err != nil {
 		return nil, fmt.Errorf("the configuration is not usable:\n%w", err)
@@ -88,7 +87,8 @@ func newNode(l Launch) (*Node, error) {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	n := &Node{
-		config: c, launch: l, started: time.Now(), health: &health{}, sockets: sockets{}, state: newLateState(), door: newDoor(), succession: succession{done: make(chan struct{})},
+		config: c, launch: l, started: time.Now(), health: &health{}, sockets: sockets{}, state: newLateState(), door: newDoor(),
+		succession: succession{done: make(chan struct{})},
 	}
 	if l.Takeover {
 		err = n.takeSockets(l)
@@ -100,9 +100,13 @@ func newNode(l Launch) (*Node, error) {
 	}
 	n.log = newLog(n.config, l.Stderr)
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Name: "selvage_build_info", Help: "Always 1; the label tells the version.", ConstLabels: prometheus.Labels{"version": Version}},
+		func() float64 { return 1 },
+	))
 	n.observe = observe.Observer{Log: n.log, Metrics: metrics, Events: &observe.Events{}}
-	return n, n.sockets.bind(n.config.addresses())
+	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
+	return n, nil
 }
 
 func (n *Node) takeSockets(l Launch) (err error) {
@@ -126,6 +130,9 @@ func newLog(c Config, w io.Writer) *slog.Logger {
 // start brings the node up until it is ready: sites first, then the store and the API.
 func (n *Node) start(ctx context.Context) error {
 	limits := setLimits(n.config)
+	if err := n.sockets.bind(n.config.addresses()); err != nil {
+		return err
+	}
 	if n.predecessor != nil {
 		if err := n.predecessor.awaitRelease(); err != nil {
 			return fmt.Errorf("take over from pid %d: %w", n.predecessor.pid, err)
@@ -238,6 +245,9 @@ func (n *Node) wait(ctx context.Context, reload <-chan os.Signal) {
 func (n *Node) drain() error {
 	successor := n.succession.stop()
 	n.health.set("node", "The node is stopping.", false)
+	if successor != nil {
+		n.serving.admin.Close() // who asks how the node is means the one that serves
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), n.config.Drain)
 	defer cancel()
 	err := n.serving.stop(ctx)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"selvage/edge"
 )
 
 // serving is everything that listens.
@@ -26,14 +28,8 @@ type serving struct {
 	endUDP  context.CancelFunc // queries over UDP
 	endTCP  context.CancelFunc // connections of DNS over TCP
 	dns     net.Listener
-	edge    edgeServer
+	edge    *edge.Server
 	stopped atomic.Bool
-}
-
-// edgeServer is what serving needs of edge.Server.
-type edgeServer interface {
-	Serve(ln net.Listener, secure bool) error
-	Shutdown(ctx context.Context) error
 }
 
 func newServing(n *Node) (*serving, error) {

@@ -23,6 +23,7 @@ type status struct {
 	Listeners []listenerStatus `json:"listeners"`
 	Trouble   []reason         `json:"trouble"` // what is not as it should be
 	Config    configStatus     `json:"configuration"`
+	Cache     cacheStatus      `json:"cache"`
 	Memory    memoryStatus     `json:"memory"`
 	// Metrics holds the sums of the metrics that say how much was done and is kept, by name.
 	Metrics map[string]float64 `json:"metrics"`
@@ -45,6 +46,13 @@ type heldStatus struct {
 	Version  uint64 `json:"version"`
 	InEffect uint64 `json:"in_effect"`
 	Reason   string `json:"reason"`
+}
+
+type cacheStatus struct {
+	MemoryBytes   int64 `json:"memory_bytes"`
+	MemoryObjects int64 `json:"memory_objects"`
+	DiskBytes     int64 `json:"disk_bytes"`
+	DiskObjects   int64 `json:"disk_objects"`
 }
 
 type memoryStatus struct {
@@ -71,6 +79,8 @@ func (n *Node) status(account string) status {
 		Memory: memory(), Metrics: sums(n.observe.Metrics),
 	}
 	s.Trouble, _ = n.health.report()
+	kept := n.parts.cache.Stats()
+	s.Cache = cacheStatus{kept.MemoryBytes, kept.MemoryObjects, kept.DiskBytes, kept.DiskObjects}
 	for name, sock := range n.sockets {
 		s.Listeners = append(s.Listeners, listenerStatus{name, sock.addr().String()})
 	}

@@ -32,6 +32,12 @@ type nodeStatus struct {
 			Reason   string `json:"reason"`
 		} `json:"held_back"`
 	} `json:"configuration"`
+	Cache struct {
+		MemoryBytes   int64 `json:"memory_bytes"`
+		MemoryObjects int   `json:"memory_objects"`
+		DiskBytes     int64 `json:"disk_bytes"`
+		DiskObjects   int   `json:"disk_objects"`
+	} `json:"cache"`
 	Memory struct {
 		ResidentBytes int64 `json:"resident_bytes"`
 		HeapBytes     int64 `json:"heap_bytes"`
@@ -100,6 +106,6 @@ func (n *nodeStatus) print(w io.Writer, version string) {
 		fmt.Fprintf(w, "%-13s  %s\n", l.Name, l.Address)
 	}
 	fmt.Fprintf(w, "requests       %.0f, %.0f under way, %.0f connections\n", n.Metrics["selvage_edge_requests_total"], n.Metrics["selvage_edge_requests_active"], n.Metrics["selvage_edge_connections"])
-	fmt.Fprintf(w, "cache          %s in memory, %s on disk\n", shownBytes(int64(n.Metrics["selvage_cache_memory_bytes"])), shownBytes(int64(n.Metrics["selvage_cache_disk_bytes"])))
+	fmt.Fprintf(w, "cache          %s in memory (%s), %s on disk (%s)\n", shownBytes(n.Cache.MemoryBytes), plural(n.Cache.MemoryObjects, "response"), shownBytes(n.Cache.DiskBytes), plural(n.Cache.DiskObjects, "response"))
 	fmt.Fprintf(w, "memory         %s, heap %s, %d goroutines, %d files\n", shownBytes(n.Memory.ResidentBytes), shownBytes(n.Memory.HeapBytes), n.Memory.Goroutines, n.Memory.OpenFiles)
 }
