@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -118,6 +119,48 @@ func (z *ZoneConfig) Ruleset(phase string) *Ruleset {
 		}
 	}
 	return nil
+}
+
+// ChangedNames yields each name whose records differ between two lists that are sorted by name, with
+// its records in next, none if it is gone. Records are compared by pointer: snapshots share those
+// that did not change, so a change of a large zone costs one look along the lists.
+func ChangedNames(old, next []*Record) iter.Seq2[string, []*Record] {
+	return func(yield func(string, []*Record) bool) {
+		for i, j := 0, 0; i < len(old) || j < len(next); {
+			if i < len(old) && j < len(next) && old[i] == next[j] {
+				i, j = i+1, j+1
+				continue
+			}
+			var name string
+			switch {
+			case i >= len(old):
+				name = next[j].Name
+			case j >= len(next):
+				name = old[i].Name
+			default:
+				name = min(old[i].Name, next[j].Name)
+			}
+			for i < len(old) && old[i].Name == name {
+				i++
+			}
+			for j < len(next) && next[j].Name == name {
+				j++
+			}
+			if !yield(name, RecordsOf(next[:j], name)) {
+				return
+			}
+		}
+	}
+}
+
+// RecordsOf returns the records called name from a list sorted by name.
+func RecordsOf(records []*Record, name string) []*Record {
+	from, _ := slices.BinarySearchFunc(records, name, func(r *Record, n string) int { return strings.Compare(r.Name, n) })
+	to := from
+	for to < len(records) && records[to].Name == name {
+		to++
+	}
+	return records[from:to]
 }
 
 // edit is one With in the making: zones are copied when first touched, changed records are gathered

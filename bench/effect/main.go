@@ -1,5 +1,6 @@
 // Command effect measures how long after the API's answer a change is in effect on this node: a TXT
-// record in DNS, an origin in HTTP, a purged response; in a small zone and in one with 10,000 records.
+// record in DNS, an origin in HTTP, a purged response, new records made by one and by eight writers;
+// in a small zone, in one with 10,000 records, and among 10,000 zones.
 package main
 
 import (
@@ -12,10 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"selvage/bench/rig"
 )
+
+const manyWriters = 8
 
 func main() {
 	log.SetFlags(0)
@@ -31,7 +36,7 @@ func main() {
 }
 
 func run(dir string) error {
-	changes, large := rig.Number("BENCH_CHANGES", 500), rig.Number("BENCH_RECORDS", 10000)
+	changes, large, many := rig.Number("BENCH_CHANGES", 500), rig.Number("BENCH_RECORDS", 10000), rig.Number("BENCH_ZONES", 10000)
 	port, err := startOrigins()
 	if err != nil {
 		return err
@@ -41,54 +46,94 @@ func run(dir string) error {
 		return err
 	}
 	defer n.Stop()
+	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 2 * manyWriters
 	var results []rig.Result
-	for _, size := range []int{10, large} {
-		s, err := prepare(n, fmt.Sprintf("zone%d.test", size), port, size)
+	for _, place := range []struct {
+		name           string
+		records, zones int
+	}{{"zone of 10 records", 10, 0}, {fmt.Sprintf("zone of %d records", large), large, 0}, {fmt.Sprintf("among %d zones", many), 10, many}} {
+		if err := addZones(n, place.zones); err != nil {
+			return err
+		}
+		s, err := prepare(n, fmt.Sprintf("zone%d-%d.test", place.records, place.zones), port, place.records)
 		if err != nil {
 			return err
 		}
 		for _, kind := range []struct {
-			name   string
-			change func(i int) (calls, error)
-		}{{"DNS record", s.changeText}, {"HTTP origin", s.changeOrigin}, {"purge of a URL", s.purge}} {
-			r, err := measure(changes, kind.change)
+			name    string
+			writers int
+			change  func(i int) (calls, error)
+		}{{"DNS record", 1, s.changeText}, {"HTTP origin", 1, s.changeOrigin}, {"purge of a URL", 1, s.purge},
+			{"new record", 1, s.create}, {"new record, 8 writers", manyWriters, s.create}} {
+			r, err := measure(n, changes, kind.writers, kind.change)
 			if err != nil {
 				return fmt.Errorf("%s: %w", kind.name, err)
 			}
-			r.Bench, r.Case, r.Peer = "effect", fmt.Sprintf("%s, zone of %d records", kind.name, size), "selvage"
-			log.Printf("%-40s answer p50 %6.2f p99 %6.2f ms   answer to effect p50 %6.3f p99 %6.3f ms", r.Case,
-				r.Values["answer p50 ms"], r.Values["answer p99 ms"], r.Values["effect p50 ms"], r.Values["effect p99 ms"])
+			r.Bench, r.Case, r.Peer = "effect", kind.name+", "+place.name, "selvage"
+			log.Printf("%-44s answer p50 %6.2f p99 %6.2f ms   answer to effect p50 %6.3f p99 %6.3f ms   CPU %6.2f ms a change", r.Case,
+				r.Values["answer p50 ms"], r.Values["answer p99 ms"], r.Values["effect p50 ms"], r.Values["effect p99 ms"], r.Values["cpu ms"])
 			results = append(results, r)
 		}
 	}
 	return rig.Save(results)
 }
 
+// together runs fn for 0 to n-1 in so many goroutines, and returns the first error.
+func together(writers, n int, fn func(i int) error) error {
+	var next, failed atomic.Int64
+	var first error
+	var group sync.WaitGroup
+	for range writers {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && failed.Load() == 0; i = int(next.Add(1)) - 1 {
+				if err := fn(i); err != nil && failed.Add(1) == 1 {
+					first = err
+				}
+			}
+		})
+	}
+	group.Wait()
+	return first
+}
+
+// addZones makes zones with one record each.
+func addZones(n *rig.Node, zones int) error {
+	return together(manyWriters, zones, func(i int) error {
+		name := fmt.Sprintf("other%d.test", i)
+		zone, err := n.Call("POST", "/zones", map[string]any{"name": name, "account": map[string]any{"id": n.AccountID}})
+		if err != nil {
+			return err
+		}
+		_, err = n.Call("POST", "/zones/"+zone["id"].(string)+"/dns_records", map[string]any{"type": "A", "name": name, "content": "127.0.0.1", "proxied": true, "ttl": 1})
+		return err
+	})
+}
+
 // calls is what one change took: until the API answered, and from then until the effect was seen.
 type calls struct{ answer, effect time.Duration }
 
-func measure(changes int, change func(i int) (calls, error)) (rig.Result, error) {
-	var answers, effects []float64
-	for i := range changes {
+func measure(n *rig.Node, changes, writers int, change func(i int) (calls, error)) (rig.Result, error) {
+	answers, effects := make([]float64, changes), make([]float64, changes)
+	before := rig.CPU(n.PID())
+	err := together(writers, changes, func(i int) error {
 		c, err := change(i)
-		if err != nil {
-			return rig.Result{}, err
-		}
-		answers = append(answers, float64(c.answer.Microseconds())/1000)
-		effects = append(effects, float64(c.effect.Microseconds())/1000)
-	}
+		answers[i], effects[i] = float64(c.answer.Microseconds())/1000, float64(c.effect.Microseconds())/1000
+		return err
+	})
+	cpu := rig.CPU(n.PID()) - before
 	return rig.Result{Runs: changes, Values: map[string]float64{
 		"answer p50 ms": rig.Quantile(answers, 0.5), "answer p99 ms": rig.Quantile(answers, 0.99),
 		"effect p50 ms": rig.Quantile(effects, 0.5), "effect p99 ms": rig.Quantile(effects, 0.99),
-	}}, nil
+		"cpu ms": cpu.Seconds() * 1000 / float64(changes),
+	}}, err
 }
 
 // subject is a zone whose records are changed.
 type subject struct {
 	node       *rig.Node
 	name, zone string
-	text, web  string // IDs of records
-	dns        net.Conn
+	text, web  string       // IDs of records
+	made       atomic.Int64 // records by create
 }
 
 func prepare(n *rig.Node, name string, port, records int) (*subject, error) {
@@ -113,8 +158,7 @@ func prepare(n *rig.Node, name string, port, records int) (*subject, error) {
 			return nil, err
 		}
 	}
-	s.dns, err = net.Dial("udp", rig.Addr(n.DNS))
-	return s, err
+	return s, nil
 }
 
 func (s *subject) add(record map[string]any) (string, error) {
@@ -151,6 +195,14 @@ func (s *subject) changeText(i int) (calls, error) {
 	return s.timed("PATCH", "/dns_records/"+s.text, map[string]any{"content": `"` + want + `"`}, func() (bool, error) {
 		answer, err := s.query("text." + s.name)
 		return strings.Contains(answer, want), err
+	})
+}
+
+func (s *subject) create(int) (calls, error) {
+	name := fmt.Sprintf("made%d.%s", s.made.Add(1), s.name)
+	return s.timed("POST", "/dns_records", map[string]any{"type": "TXT", "name": name, "content": `"here"`, "ttl": 60}, func() (bool, error) {
+		answer, err := s.query(name)
+		return strings.Contains(answer, "here"), err
 	})
 }
 
@@ -205,12 +257,17 @@ func (s *subject) query(name string) (string, error) {
 	q = append(q, 0)
 	q = binary.BigEndian.AppendUint16(q, 16) // TXT
 	q = binary.BigEndian.AppendUint16(q, 1)  // IN
-	if _, err := s.dns.Write(q); err != nil {
+	conn, err := net.Dial("udp", rig.Addr(s.node.DNS))
+	if err != nil {
 		return "", err
 	}
-	s.dns.SetReadDeadline(time.Now().Add(time.Second))
+	defer conn.Close()
+	if _, err := conn.Write(q); err != nil {
+		return "", err
+	}
+	conn.SetReadDeadline(time.Now().Add(time.Second))
 	answer := make([]byte, 4096)
-	n, err := s.dns.Read(answer)
+	n, err := conn.Read(answer)
 	return string(answer[:n]), err
 }
 

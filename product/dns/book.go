@@ -56,7 +56,7 @@ func (b *book) page(name string) (*page, error) {
 		return p, nil
 	}
 	p := &page{records: map[string]*spec.Record{}, known: map[string]string{}, sizes: map[string]int{}}
-	for _, r := range recordsOf(b.zone.Records, name) {
+	for _, r := range spec.RecordsOf(b.zone.Records, name) {
 		id, err := identity(r)
 		if err != nil {
 			return nil, fmt.Errorf("stored record %s: %w", r.ID, err)

@@ -86,20 +86,19 @@ func compile(old *zone, config *spec.ZoneConfig) (*zone, error) {
 		return nil, fmt.Errorf("zone name %q: %w", config.Zone.Name, err)
 	}
 	z := &zone{name: name, config: config, levels: strings.Count(config.Zone.Name, ".") + 1}
-	var dirty []string
+	var before []*spec.Record
 	if old != nil && sameGround(old.config, config) {
 		z.nodes, z.below, z.flats = maps.Clone(old.nodes), maps.Clone(old.below), maps.Clone(old.flats)
 		z.cuts, z.stars, z.servers = old.cuts, old.stars, old.servers
-		dirty = changedNames(old.config.Records, config.Records)
+		before = old.config.Records
 	} else {
 		z.nodes, z.below, z.flats = make(map[string]*node, len(config.Records)), map[string]int{}, map[string]*flat{}
 		if err := z.addServers(); err != nil {
 			return nil, err
 		}
-		dirty = changedNames(nil, config.Records)
 	}
-	for _, owner := range dirty {
-		if err := z.replace(owner, recordsOf(config.Records, owner)); err != nil {
+	for owner, records := range spec.ChangedNames(before, config.Records) {
+		if err := z.replace(owner, records); err != nil {
 			return nil, fmt.Errorf("%s: %w", owner, err)
 		}
 	}
@@ -113,44 +112,6 @@ func compile(old *zone, config *spec.ZoneConfig) (*zone, error) {
 func sameGround(a, b *spec.ZoneConfig) bool {
 	return a.Zone.Name == b.Zone.Name && a.Zone.Paused == b.Zone.Paused && slices.Equal(a.Zone.NameServers, b.Zone.NameServers) &&
 		offersHTTPS(a) == offersHTTPS(b)
-}
-
-// changedNames lists the names whose records differ, both lists being sorted by name.
-func changedNames(old, next []*spec.Record) []string {
-	var dirty []string
-	for i, j := 0, 0; i < len(old) || j < len(next); {
-		if i < len(old) && j < len(next) && old[i] == next[j] {
-			i, j = i+1, j+1
-			continue
-		}
-		var name string
-		switch {
-		case i >= len(old):
-			name = next[j].Name
-		case j >= len(next):
-			name = old[i].Name
-		default:
-			name = min(old[i].Name, next[j].Name)
-		}
-		for i < len(old) && old[i].Name == name {
-			i++
-		}
-		for j < len(next) && next[j].Name == name {
-			j++
-		}
-		dirty = append(dirty, name)
-	}
-	return dirty
-}
-
-// recordsOf returns the records called name from a list sorted by name.
-func recordsOf(records []*spec.Record, name string) []*spec.Record {
-	from, _ := slices.BinarySearchFunc(records, name, func(r *spec.Record, n string) int { return strings.Compare(r.Name, n) })
-	to := from
-	for to < len(records) && records[to].Name == name {
-		to++
-	}
-	return records[from:to]
 }
 
 // addServers gives the name servers inside the zone a node.
@@ -353,7 +314,7 @@ func (z *zone) encodeApex() error {
 			return fmt.Errorf("name server %q: %w", s, err)
 		}
 	}
-	for _, r := range recordsOf(z.config.Records, z.config.Zone.Name) {
+	for _, r := range spec.RecordsOf(z.config.Records, z.config.Zone.Name) {
 		if r.Type != "NS" {
 			continue
 		}

@@ -50,7 +50,7 @@ func New(o Options) *Proxy {
 		hosts:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "selvage_proxy_hosts", Help: "Names with a proxied record in zones that are served."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "selvage_proxy_refused_total", Help: "Requests that did not get past the host table, by reason."}, []string{"reason"}),
 	}
-	p.current.Store(&table{sites: map[string]*site{}})
+	p.current.Store(&table{})
 	o.Observe.Register(p.hosts, p.refused)
 	return p
 }
@@ -58,31 +58,16 @@ func New(o Options) *Proxy {
 // Name returns "proxy".
 func (p *Proxy) Name() string { return "proxy" }
 
-// Prepare builds the host table of next. Zones that did not change keep what was built for them.
+// Prepare makes the host table of next out of the one in use: only names whose records changed are
+// built anew.
 func (p *Proxy) Prepare(ctx context.Context, next *spec.Snapshot) (product.Change, error) {
-	old := p.current.Load()
-	t := &table{sites: make(map[string]*site, len(next.Zones))}
-	var faults []error
-	for id, z := range next.Zones {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		s := old.sites[z.Zone.Name]
-		if s == nil || s.zone != z {
-			var err error
-			if s, err = newSite(z); err != nil {
-				faults = append(faults, &product.ZoneError{ZoneID: id, Err: err})
-				continue
-			}
-		}
-		t.add(s)
-	}
+	t, faults := p.current.Load().with(ctx, next)
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
 	return product.Commit(func() {
 		p.current.Store(t)
-		p.hosts.Set(float64(t.hosts()))
+		p.hosts.Set(float64(t.hosts))
 	}), nil
 }
 
