@@ -77,5 +77,17 @@ func newAdmin(metrics prometheus.Gatherer, h *health, withPprof bool) *http.Serv
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	return &http.Server{Handler: notThroughEdge(mux), ReadHeaderTimeout: 5 * time.Second}
+}
+
+// notThroughEdge refuses what came through an edge, this one or another: a private address is no
+// wall against a tenant whose origin is set to it. Clients cannot keep an edge from adding CDN-Loop.
+func notThroughEdge(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, looped := r.Header["Cdn-Loop"]; looped {
+			http.Error(w, "This address is for the node's operator and is not served through an edge.", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
