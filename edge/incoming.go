@@ -366,8 +366,15 @@ func hopByHop(name string) bool {
 }
 
 // spoofed tells whether a field of a request is one that only the edge may set. Clients may send
-// the CF-Access ones that carry their own credentials.
+// the CF-Access ones that carry their own credentials. Underscores count as hyphens: in the variables
+// of CGI and WSGI both are the same, and a client's CF_Connecting_IP would pass for the edge's.
 func spoofed(name string) bool {
+	if strings.IndexByte(name, '_') >= 0 {
+		name = strings.ReplaceAll(name, "_", "-")
+		if strings.EqualFold(name, "X-Forwarded-For") || strings.EqualFold(name, "X-Forwarded-Proto") || strings.EqualFold(name, "Cdn-Loop") {
+			return true // with hyphens these are taken over or replaced
+		}
+	}
 	if len(name) > 3 && strings.EqualFold(name[:3], "Cf-") {
 		return !strings.EqualFold(name, "Cf-Access-Client-Id") && !strings.EqualFold(name, "Cf-Access-Client-Secret") && !strings.EqualFold(name, "Cf-Access-Token")
 	}

@@ -33,6 +33,11 @@ func TestRequestAndResponsePassThrough(t *testing.T) {
 				w.Header().Set("Saw-"+name, strings.Join(v, "|"))
 			}
 		}
+		for name := range r.Header {
+			if strings.Contains(name, "_") {
+				w.Header().Add("Saw-Underscore", name)
+			}
+		}
 		w.Header().Set("Saw-Ray", r.Header.Get("CF-Ray"))
 		w.WriteHeader(http.StatusTeapot)
 		w.Write(body)
@@ -43,6 +48,9 @@ func TestRequestAndResponsePassThrough(t *testing.T) {
 		req.Header.Set("X-Forwarded-For", "10.9.9.9")
 		req.Header.Set("CF-Connecting-IP", "1.1.1.1")
 		req.Header.Set("CF-Worker", "evil")
+		for _, name := range []string{"CF_Connecting_IP", "X_Forwarded_For", "X-Forwarded_Proto", "CDN_Loop", "True_Client_IP", "X_Mine"} {
+			req.Header[name] = []string{"6.6.6.6"}
+		}
 		if strings.HasPrefix(base, "http:") {
 			req.Header.Set("Connection", "X-Named")
 			req.Header.Set("X-Named", "1")
@@ -67,6 +75,7 @@ func TestRequestAndResponsePassThrough(t *testing.T) {
 			"Saw-Cf-Worker":         "",
 			"Saw-X-Named":           "",
 			"Saw-Te":                "",
+			"Saw-Underscore":        "X_mine",
 			"Saw-Ray":               res.Header.Get("CF-Ray"),
 			"Server":                "selvage",
 			"Alt-Svc":               "",
