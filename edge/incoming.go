@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // conversation is one request on net/http's server turned into an Exchange (this file), and the
@@ -175,6 +177,9 @@ func (cv *conversation) acceptTarget() error {
 	case http.MethodConnect, http.MethodTrace:
 		return refuse(http.StatusMethodNotAllowed, "bad_method", "This method is not for proxies to pass on.")
 	}
+	if r.ProtoMajor == 2 && !httpguts.ValidHeaderFieldName(r.Method) { // both are tokens; in HTTP/1 net/http checks it
+		return refuse(http.StatusBadRequest, "bad_method", "The method of the request is not a token.")
+	}
 	target := r.RequestURI
 	if r.URL.Host != "" && r.ProtoMajor == 1 { // absolute-form: the authority in it stands for Host (RFC 9112, 3.2.2)
 		if r.URL.User != nil || r.URL.Scheme != "http" && r.URL.Scheme != "https" {
@@ -182,12 +187,16 @@ func (cv *conversation) acceptTarget() error {
 		}
 		target = afterAuthority(target)
 	}
-	if target == "*" && r.Method != http.MethodOptions || target == "" || target[0] != '/' && target != "*" || strings.IndexByte(target, '#') >= 0 {
+	if target == "*" && r.Method != http.MethodOptions || target == "" || target[0] != '/' && target != "*" || strings.ContainsFunc(target, splitsTarget) {
 		return refuse(http.StatusBadRequest, "bad_target", "The request target is not a path.")
 	}
 	q.Path, q.Query, _ = strings.Cut(target, "?")
 	return nil
 }
+
+// splitsTarget tells what ends a path for somebody: HTTP/2 can carry a space, which on an origin's
+// HTTP/1.1 request line would begin the version.
+func splitsTarget(c rune) bool { return c <= ' ' || c == '#' || c == 0x7f }
 
 // afterAuthority returns path and query of an absolute URL as they came.
 func afterAuthority(target string) string {
