@@ -20,13 +20,14 @@ const relayedFrom = "Selvage-Relayed-From"
 // door stands before the API. While the store is open requests pass; while it is being handed over
 // they wait; when it is gone they are told why, or relayed to the node that has it.
 type door struct {
-	mu      sync.Mutex // guards the fields below
-	state   doorState
-	to      http.Handler  // the API, or the successor
-	reason  string        // why it is shut, for users
-	changed chan struct{} // closed with the next change of state
-	inside  int           // requests being served
-	left    chan struct{} // closed when inside reaches 0 while held; nil if nobody waits
+	mu         sync.Mutex // guards the fields below
+	state      doorState
+	to         http.Handler  // the API, or the successor
+	reason     string        // why it is shut, for users
+	changed    chan struct{} // closed with the next change of state
+	inside     int           // requests being served
+	streamless bool          // see endStreams
+	left       chan struct{} // closed when inside reaches 0 while held; nil if nobody waits
 }
 
 type doorState uint8
@@ -62,7 +63,21 @@ func (d *door) turn(state doorState, to http.Handler, reason string) {
 func (d *door) changes() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.streamless {
+		ended := make(chan struct{})
+		close(ended)
+		return ended
+	}
 	return d.changed
+}
+
+// endStreams ends streams for good, for a node that stops: they would never leave by themselves.
+func (d *door) endStreams() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.streamless = true
+	close(d.changed)
+	d.changed = make(chan struct{})
 }
 
 // hold makes new requests wait and returns when those inside have left, or ctx ends.

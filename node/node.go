@@ -250,6 +250,7 @@ func (n *Node) drain() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), n.config.Drain)
 	defer cancel()
+	n.door.endStreams()
 	err := n.serving.stop(ctx)
 	if err != nil {
 		n.log.Warn("requests were cut at the end of the time they had to finish", "error", err)
