@@ -8,6 +8,7 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/textproto"
+	"os"
 	"sync"
 	"time"
 
@@ -96,6 +97,15 @@ func (a *attempt) fail(err error) error {
 	return f
 }
 
+// bodyFailure says what was wrong with a request body that could not be read to its end.
+func bodyFailure(cause error) *Failure {
+	if errors.Is(cause, os.ErrDeadlineExceeded) {
+		return &Failure{Status: http.StatusRequestTimeout, Reason: "body_timeout", Cause: cause, Detail: "The request's body did not arrive in time."}
+	}
+	return &Failure{Status: http.StatusBadRequest, Reason: "body_incomplete", Cause: cause,
+		Detail: "The request's body broke off, or its chunks are malformed."}
+}
+
 // failure says what became of a request that was sent, or begun, without an answer.
 func (a *attempt) failure(err error) error {
 	var de *dialError
@@ -109,7 +119,7 @@ func (a *attempt) failure(err error) error {
 		if cause := a.body.failed(); cause != nil && fault.KindOf(cause) == fault.TooMuch {
 			return cause
 		} else if cause != nil {
-			return &Failure{Status: http.StatusRequestTimeout, Reason: "body_incomplete", Detail: "The request's body did not arrive whole or not in time.", Cause: cause}
+			return bodyFailure(cause)
 		}
 	}
 	switch {

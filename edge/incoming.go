@@ -343,9 +343,15 @@ func (b *clientBody) detach() {
 
 // mustClose tells whether an HTTP/1 connection cannot be used for another request: where the next
 // one begins is only sure after the end of a well-formed body. HTTP/1.0 knows no chunked bodies, but
-// a client that sends one means something else by it than we do.
+// a client that sends one means something else by it than we do. So may one that sends a length
+// beside the chunks; net/http does not tell, so every chunked request is its connection's last
+// (RFC 9112, 6.1).
 func (cv *conversation) mustClose() bool {
-	return cv.s.draining.Load() || cv.r.ProtoMajor == 1 && (cv.r.ProtoMinor == 0 || cv.body != nil && !cv.body.whole.Load())
+	if cv.s.draining.Load() {
+		return true
+	}
+	r := cv.r
+	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0 || cv.body != nil && !cv.body.whole.Load())
 }
 
 // hopByHop tells whether a field concerns only one connection (RFC 9110, 7.6.1), or frames the

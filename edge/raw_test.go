@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -152,12 +153,24 @@ func TestNothingIsReadAfterARefusal(t *testing.T) {
 		"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n",
+		// One that goes by the length sees another end of this request than we do.
+		"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		// HTTP/1.0 has no chunked bodies: what follows the head is not ours to read.
 		"POST / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n",
 	} {
 		if got := say(t, f.plain, first+second); strings.Contains(got, "smuggled") {
 			t.Errorf("after %q the rest was taken for a request: %q", first, got)
 		}
+	}
+}
+
+func TestMalformedChunksAreABadRequest(t *testing.T) {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+	t.Cleanup(origin.Close)
+	f := start(t, edge.ServerOptions{Handler: proxyTo(t, edge.OriginOptions{}, targetOf(t, origin.URL)), Limits: brief})
+	got := say(t, f.plain, "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 400 ") {
+		t.Errorf("answer %.200q, want 400", got)
 	}
 }
 

@@ -29,13 +29,21 @@ func (cv *conversation) send() error {
 	if err := cv.copyBody(); err != nil {
 		return err
 	}
-	if res.Trailer != nil {
-		cv.settle()
-		h := res.Trailer()
-		for _, f := range h.Fields() {
-			if !hopByHop(f.Name) {
-				cv.w.Header().Add(http.TrailerPrefix+f.Name, f.Value)
-			}
+	if res.Trailer == nil {
+		return nil
+	}
+	h := res.Trailer()
+	if h.Len() > 0 && cv.r.ProtoMajor == 1 {
+		// A short body that net/http still holds would go out with a length, and after one of those
+		// HTTP/1 has no place for trailers.
+		if err := cv.flush(); err != nil {
+			return err
+		}
+	}
+	cv.settle()
+	for _, f := range h.Fields() {
+		if !hopByHop(f.Name) {
+			cv.w.Header().Add(http.TrailerPrefix+f.Name, f.Value)
 		}
 	}
 	return nil
@@ -66,7 +74,9 @@ func (cv *conversation) writeHead() {
 	out["Content-Type"] = nil
 	cv.values = putHeader(out, &res.Header, append(cv.values[:0], cv.ray, ""))
 	out["Server"], out["CF-Ray"] = serverName, cv.values[0:1:1]
-	if res.Length >= 0 && (res.Length > 0 || res.Status != http.StatusNotModified && cv.r.Method != http.MethodHead) && res.Status != http.StatusNoContent {
+	// Trailers need a chunked body in HTTP/1, whatever an HTTP/2 origin said of its length.
+	trailers := res.Trailer != nil && cv.r.ProtoMajor == 1 && cv.r.Method != http.MethodHead
+	if res.Length >= 0 && !trailers && (res.Length > 0 || res.Status != http.StatusNotModified && cv.r.Method != http.MethodHead) && res.Status != http.StatusNoContent {
 		cv.values[1] = strconv.FormatInt(res.Length, 10)
 		out["Content-Length"] = cv.values[1:2:2]
 	}

@@ -163,6 +163,35 @@ func TestTrailersGoBothWays(t *testing.T) {
 	}
 }
 
+func TestTrailersFollowShortBodies(t *testing.T) {
+	origin := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Sum")
+		io.WriteString(w, r.URL.Query().Get("body"))
+		w.Header().Set("X-Sum", "42")
+	}))
+	origin.EnableHTTP2 = true
+	origin.StartTLS()
+	t.Cleanup(origin.Close)
+	for _, h2 := range []bool{false, true} {
+		target := targetOf(t, origin.URL)
+		target.HTTP2 = h2
+		f := start(t, edge.ServerOptions{Handler: proxyTo(t, edge.OriginOptions{}, target)})
+		eachProtocol(t, f, func(t *testing.T, c *http.Client, base string) {
+			for _, want := range []string{"hi", ""} {
+				res, err := c.Get(base + "/?body=" + want)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(res.Body)
+				res.Body.Close()
+				if err != nil || string(body) != want || res.Trailer.Get("X-Sum") != "42" {
+					t.Errorf("origin h2=%v: body %q, %v, trailers %v; want %q with X-Sum", h2, body, err, res.Trailer, want)
+				}
+			}
+		})
+	}
+}
+
 func TestNoPhaseNoResponse(t *testing.T) {
 	f := start(t, edge.ServerOptions{Handler: func(_ context.Context, ex *edge.Exchange) error {
 		if ex.Request.Path == "/panic" {
