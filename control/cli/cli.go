@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -60,10 +61,14 @@ fetches from your origins. One program is the whole node, and its API is Cloudfl
 func wrapArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return usageError{c, err}
+			err := check(c, args)
+			if err == nil {
+				return nil
 			}
-			return nil
+			if _, takes, ok := strings.Cut(c.Use, " "); ok {
+				err = fmt.Errorf("%s takes %s, and %d were given", c.CommandPath(), takes, len(args))
+			}
+			return usageError{c, err}
 		}
 	}
 	for _, sub := range c.Commands() {

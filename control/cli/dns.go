@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -262,7 +263,13 @@ func dnsImport(s *session) *cobra.Command {
 			if s.json {
 				return printJSON(cmd.OutOrStdout(), e.Result)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Imported into %s: %s\n", z.Name, summary(e.Result))
+			var done struct {
+				Added int `json:"recs_added"`
+			}
+			if err := json.Unmarshal(e.Result, &done); err != nil {
+				return fmt.Errorf("the answer to the import is not understood: %w", err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "Imported %s into %s.\n", plural(done.Added, "record"), z.Name)
 			return nil
 		},
 	}

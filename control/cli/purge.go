@@ -82,16 +82,3 @@ func purgeBodies(urls, tags, hosts, prefixes []string) []map[string]any {
 	}
 	return bodies
 }
-
-// summary prints a small JSON object as "a 1, b 2" for people.
-func summary(result json.RawMessage) string {
-	var fields map[string]any
-	if json.Unmarshal(result, &fields) != nil {
-		return string(result)
-	}
-	var parts []string
-	for _, name := range sortedKeys(fields) {
-		parts = append(parts, fmt.Sprintf("%s %v", strings.ReplaceAll(name, "_", " "), fields[name]))
-	}
-	return strings.Join(parts, ", ")
-}

@@ -3,15 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 )
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func tokenCommand(s *session) *cobra.Command {
 	return group("token", "Create, list and revoke API tokens",

@@ -3,10 +3,12 @@ package cli
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -47,10 +49,10 @@ func (c *client) findZone(ctx context.Context, name string) (zone, error) {
 }
 
 func zoneCommand(s *session) *cobra.Command {
-	return group("zone", "Add, list, show and remove zones",
+	return group("zone", "Add, list, show, set up and remove zones",
 		`A zone is a domain name and everything below it. Add the zone, then its DNS records; the records
 that are proxied are served through this node.`,
-		zoneAdd(s), zoneList(s), zoneShow(s), zoneRemove(s))
+		zoneAdd(s), zoneList(s), zoneShow(s), zoneSet(s), zoneRemove(s))
 }
 
 func zoneAdd(s *session) *cobra.Command {
@@ -172,6 +174,58 @@ func zoneShow(s *session) *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func zoneSet(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "set ZONE SETTING VALUE",
+		Short: "Change a setting of a zone",
+		Long: `Change a setting of a zone. "selvage zone show" lists the settings with their values; a value that
+a setting cannot have is answered with those it can.`,
+		Example: `  selvage zone set example.com ssl strict
+  selvage zone set example.com always_use_https on
+  selvage zone set example.com max_upload 500`,
+		Args: cobra.ExactArgs(3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := s.connect()
+			if err != nil {
+				return err
+			}
+			z, err := c.findZone(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			var set struct {
+				ID    string `json:"id"`
+				Value any    `json:"value"`
+			}
+			path := "/zones/" + z.ID + "/settings/" + url.PathEscape(args[1])
+			e, err := c.call(cmd.Context(), "PATCH", path, map[string]any{"value": settingValue(args[2])}, &set)
+			if err != nil {
+				return err
+			}
+			if s.json {
+				return printJSON(cmd.OutOrStdout(), e.Result)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s of %s is %v.\n", set.ID, z.Name, set.Value)
+			return nil
+		},
+	}
+}
+
+// settingValue reads what was typed as JSON where it is a number, a list or an object, else as text:
+// "1.2" is a version of TLS.
+func settingValue(typed string) any {
+	if n, err := strconv.ParseInt(typed, 10, 64); err == nil {
+		return n
+	}
+	var v any
+	if strings.HasPrefix(typed, "{") || strings.HasPrefix(typed, "[") {
+		if json.Unmarshal([]byte(typed), &v) == nil {
+			return v
+		}
+	}
+	return typed
 }
 
 func zoneRemove(s *session) *cobra.Command {
