@@ -144,7 +144,7 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	n.serveLastGood(ctx)
 	ending, last := n.parts.tasks()
-	n.background, n.lasting = newBackground(n.log, ending), newBackground(n.log, last)
+	n.background, n.lasting = newBackground(n.log, ending), newBackground(n.log, append(last, task{"gc", paceGC}))
 	if n.serving, err = newServing(n); err != nil {
 		return err
 	}
