@@ -262,10 +262,13 @@ func TestBodiesFromFilesAndMemory(t *testing.T) {
 func TestConnectionsAreKeptAfterBodies(t *testing.T) {
 	target := origin(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
 	f := start(t, edge.ServerOptions{Handler: proxyTo(t, edge.OriginOptions{}, target), Limits: brief})
-	got := say(t, f.plain, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc"+
-		"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\n\r\n"+
-		"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+	const post, get = "POST / HTTP/1.1\r\nHost: a.test\r\n", "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+	got := say(t, f.plain, post+"Content-Length: 3\r\n\r\nabc"+post+"Content-Length: 3\r\n\r\ndef"+get)
 	if strings.Count(got, "HTTP/1.1 200 OK") != 3 || !strings.Contains(got, "abc") || !strings.Contains(got, "def") || strings.Contains(got, "Connection: close") {
 		t.Errorf("answers %q", got)
+	}
+	got = say(t, f.plain, post+"Transfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\n\r\n"+get)
+	if strings.Count(got, "HTTP/1.1 200 OK") != 1 || !strings.Contains(got, "Connection: close") {
+		t.Errorf("answers after chunks %q", got)
 	}
 }
