@@ -44,9 +44,9 @@ func Timestamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond
 // kind describes how one sort of noun is read back and where it stands in a Snapshot.
 type kind struct {
 	decode func([]byte) (Noun, error)
-	// apply puts or (when next is nil) removes a noun in an edit of a snapshot;
+	// apply puts or (when c.Noun is nil) removes a noun in an edit of a snapshot;
 	// nil for nouns that only the control plane needs, such as tokens.
-	apply func(e *edit, key Key, next Noun)
+	apply func(e *edit, c Change)
 }
 
 // kinds is the list of all nouns. A new product adds its line here.

@@ -88,7 +88,8 @@ func (o *OriginCertificate) Validate() error {
 	return nil
 }
 
-func applyPack(e *edit, key Key, next Noun) {
+func applyPack(e *edit, c Change) {
+	key, next := c.Key, c.Noun
 	z := e.zone(key.Scope)
 	if z == nil {
 		return
@@ -96,7 +97,8 @@ func applyPack(e *edit, key Key, next Noun) {
 	z.Packs = replace(z.Packs, key.ID, next, func(p *CertificatePack) string { return p.ID })
 }
 
-func applyOriginCertificate(e *edit, key Key, next Noun) {
+func applyOriginCertificate(e *edit, c Change) {
+	key, next := c.Key, c.Noun
 	if next == nil {
 		delete(e.next.Origins, key.ID)
 		return

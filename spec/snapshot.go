@@ -33,6 +33,10 @@ type ZoneConfig struct {
 type Change struct {
 	Key  Key
 	Noun Noun
+	// Known says that Old is what Key stood for before, nil for nothing. It is no duty, but spares
+	// With a look at every record of a large zone.
+	Known bool
+	Old   Noun
 }
 
 // NewSnapshot returns the empty snapshot, version 0.
@@ -47,10 +51,10 @@ func (s *Snapshot) With(version uint64, changes []Change) *Snapshot {
 	if next.Origins == nil {
 		next.Origins = map[string]*OriginCertificate{}
 	}
-	e := &edit{next: next, records: map[string]map[string]*Record{}}
+	e := &edit{next: next, records: map[string]map[string]recordEdit{}}
 	for _, c := range changes {
 		if def := kinds[c.Key.Kind]; def.apply != nil {
-			def.apply(e, c.Key, c.Noun)
+			def.apply(e, c)
 		}
 	}
 	e.finish()
@@ -168,7 +172,14 @@ func RecordsOf(records []*Record, name string) []*Record {
 type edit struct {
 	next    *Snapshot
 	touched map[string]bool
-	records map[string]map[string]*Record // by zone ID and record ID; nil for a deleted record
+	records map[string]map[string]recordEdit // by zone ID and record ID
+}
+
+// recordEdit is what becomes of one record.
+type recordEdit struct {
+	next  *Record // nil if it is deleted
+	known bool    // whether old is what was there, nil for none
+	old   *Record
 }
 
 // zone returns this edit's own copy of a zone, or nil if there is none.
@@ -203,25 +214,62 @@ func (e *edit) finish() {
 }
 
 // mergeRecords returns a new list: old, which is sorted, with changed.
-func mergeRecords(old []*Record, changed map[string]*Record) []*Record {
+func mergeRecords(old []*Record, changed map[string]recordEdit) []*Record {
 	put := make([]*Record, 0, len(changed))
-	for _, r := range changed {
-		if r != nil {
-			put = append(put, r)
+	for _, c := range changed {
+		if c.next != nil {
+			put = append(put, c.next)
 		}
 	}
 	slices.SortFunc(put, compareRecords)
-	merged := make([]*Record, 0, len(old)+len(put))
-	for _, r := range old {
-		if _, gone := changed[r.ID]; gone {
+	gone := findGone(old, changed)
+	merged := make([]*Record, 0, len(old)-len(gone)+len(put))
+	from := 0 // what is before it in old is done
+	for len(put) > 0 || len(gone) > 0 {
+		to := len(old)
+		if len(put) > 0 {
+			at, _ := slices.BinarySearchFunc(old[from:], put[0], compareRecords)
+			to = from + at
+		}
+		if len(gone) > 0 && gone[0] <= to {
+			merged = append(merged, old[from:gone[0]]...)
+			from, gone = gone[0]+1, gone[1:]
 			continue
 		}
-		for len(put) > 0 && compareRecords(put[0], r) < 0 {
-			merged, put = append(merged, put[0]), put[1:]
-		}
-		merged = append(merged, r)
+		merged = append(append(merged, old[from:to]...), put[0])
+		from, put = to, put[1:]
 	}
-	return append(merged, put...)
+	return append(merged, old[from:]...)
+}
+
+// findGone returns where in old the records stand that are changed, in order.
+func findGone(old []*Record, changed map[string]recordEdit) []int {
+	var gone []int
+	for _, c := range changed {
+		if c.known && c.old == nil {
+			continue
+		}
+		at, ok := 0, false
+		if c.known {
+			at, ok = slices.BinarySearchFunc(old, c.old, compareRecords)
+		}
+		if !ok {
+			return searchGone(old, changed)
+		}
+		gone = append(gone, at)
+	}
+	slices.Sort(gone)
+	return gone
+}
+
+func searchGone(old []*Record, changed map[string]recordEdit) []int {
+	var gone []int
+	for i, r := range old {
+		if _, is := changed[r.ID]; is {
+			gone = append(gone, i)
+		}
+	}
+	return gone
 }
 
 func compareRecords(a, b *Record) int {
@@ -234,7 +282,8 @@ func compareRecords(a, b *Record) int {
 	return strings.Compare(a.ID, b.ID)
 }
 
-func applyAccount(e *edit, key Key, next Noun) {
+func applyAccount(e *edit, c Change) {
+	key, next := c.Key, c.Noun
 	if next == nil {
 		delete(e.next.Accounts, key.ID)
 		return
@@ -242,7 +291,8 @@ func applyAccount(e *edit, key Key, next Noun) {
 	e.next.Accounts[key.ID] = next.(*Account)
 }
 
-func applyZone(e *edit, key Key, next Noun) {
+func applyZone(e *edit, c Change) {
+	key, next := c.Key, c.Noun
 	if next == nil {
 		delete(e.next.Zones, key.ID)
 		delete(e.records, key.ID)
@@ -256,7 +306,8 @@ func applyZone(e *edit, key Key, next Noun) {
 	z.Zone = next.(*Zone)
 }
 
-func applySettings(e *edit, key Key, next Noun) {
+func applySettings(e *edit, c Change) {
+	key, next := c.Key, c.Noun
 	z := e.zone(key.Scope)
 	if z == nil {
 		return
@@ -268,20 +319,26 @@ func applySettings(e *edit, key Key, next Noun) {
 	z.Settings = next.(*Settings)
 }
 
-func applyRecord(e *edit, key Key, next Noun) {
-	z := e.zone(key.Scope)
-	if z == nil {
+func applyRecord(e *edit, c Change) {
+	if e.zone(c.Key.Scope) == nil {
 		return
 	}
-	changed := e.records[key.Scope]
+	changed := e.records[c.Key.Scope]
 	if changed == nil {
-		changed = map[string]*Record{}
-		e.records[key.Scope] = changed
+		changed = map[string]recordEdit{}
+		e.records[c.Key.Scope] = changed
 	}
-	changed[key.ID], _ = next.(*Record)
+	r := recordEdit{known: c.Known}
+	r.old, _ = c.Old.(*Record)
+	if earlier, again := changed[c.Key.ID]; again {
+		r = earlier
+	}
+	r.next, _ = c.Noun.(*Record)
+	changed[c.Key.ID] = r
 }
 
-func applyRuleset(e *edit, key Key, next Noun) {
+func applyRuleset(e *edit, c Change) {
+	key, next := c.Key, c.Noun
 	z := e.zone(key.Scope)
 	if z == nil {
 		return
@@ -290,7 +347,8 @@ func applyRuleset(e *edit, key Key, next Noun) {
 	slices.SortFunc(z.Rulesets, func(a, b *Ruleset) int { return strings.Compare(a.Phase+a.ID, b.Phase+b.ID) })
 }
 
-func applyCertificate(e *edit, key Key, next Noun) {
+func applyCertificate(e *edit, c Change) {
+	key, next := c.Key, c.Noun
 	z := e.zone(key.Scope)
 	if z == nil {
 		return

@@ -70,6 +70,9 @@ func TestRecordListsAgreeWithAModel(t *testing.T) {
 				c = gone(c)
 				delete(model, id)
 			}
+			if rng.IntN(2) == 0 {
+				c.Known, c.Old = true, recordOf(s, "a", id)
+			}
 			changes = append(changes, c)
 		}
 		s = s.With(version+2, changes)
@@ -84,6 +87,15 @@ func TestRecordListsAgreeWithAModel(t *testing.T) {
 	}
 }
 
+func recordOf(s *spec.Snapshot, zone, id string) spec.Noun {
+	for _, r := range s.Zones[zone].Records {
+		if r.ID == id {
+			return r
+		}
+	}
+	return nil
+}
+
 func BenchmarkWithOneOf10k(b *testing.B) {
 	changes := []spec.Change{zoneChange("a")}
 	for i := range 10_000 {
@@ -91,6 +103,8 @@ func BenchmarkWithOneOf10k(b *testing.B) {
 	}
 	s := spec.NewSnapshot().With(1, changes)
 	one := []spec.Change{recordChange("a", spec.NewID(), "www")}
+	s = s.With(2, one)
+	one[0].Known, one[0].Old = true, one[0].Noun
 	b.ReportAllocs()
 	b.ResetTimer()
 	for range b.N {

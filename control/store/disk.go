@@ -117,7 +117,7 @@ func decodeNoun(key spec.Key, data []byte) (spec.Noun, error) {
 func with(s *spec.Snapshot, version uint64, changes []*change) *spec.Snapshot {
 	list := make([]spec.Change, len(changes))
 	for i, c := range changes {
-		list[i] = spec.Change{Key: c.key, Noun: c.new}
+		list[i] = spec.Change{Key: c.key, Noun: c.new, Known: true, Old: c.old}
 	}
 	return s.With(version, list)
 }
