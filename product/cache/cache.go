@@ -37,7 +37,7 @@ type Cache struct {
 	options  Options
 	store    *storage.Store
 	metrics  *metrics
-	zones    atomic.Pointer[map[string]*zone] // by zone ID
+	zones    atomic.Pointer[table]
 	hopeless hopeless
 
 	base    context.Context // of fetches: it ends when Run does
@@ -79,7 +79,7 @@ func New(o Options) (*Cache, error) {
 	}
 	c := &Cache{options: o, store: store, flights: map[storage.Key]*flight{}}
 	c.base, c.stop = context.WithCancel(context.Background())
-	c.zones.Store(&map[string]*zone{})
+	c.zones.Store(&table{})
 	c.metrics = newMetrics(o.Observe, store)
 	return c, nil
 }
@@ -90,28 +90,34 @@ func (c *Cache) Name() string { return "cache" }
 // Prepare compiles settings and rules of the zones that changed. A zone whose rules do not compile
 // is blamed alone.
 func (c *Cache) Prepare(ctx context.Context, next *spec.Snapshot) (product.Change, error) {
-	old := *c.zones.Load()
-	zones := make(map[string]*zone, len(next.Zones))
+	old := c.zones.Load()
+	e := old.byID.Edit()
 	var faults []error
 	for id, config := range next.Zones {
+		if old.configs[id] == config {
+			continue
+		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if z := old[id]; z != nil && z.config == config {
-			zones[id] = z
-			continue
-		}
-		z, err := compileZone(config)
+		z, err := compileZone(config, old.byID.Get(id))
 		if err != nil {
 			faults = append(faults, &product.ZoneError{ZoneID: id, Err: err})
 			continue
 		}
-		zones[id] = z
+		e.Set(id, z)
 	}
 	if faults != nil {
 		return nil, errors.Join(faults...)
 	}
-	return product.Commit(func() { c.zones.Store(&zones) }), nil
+	if e.Len() > len(next.Zones) {
+		for id := range old.configs {
+			if next.Zones[id] == nil {
+				e.Delete(id)
+			}
+		}
+	}
+	return product.Commit(func() { c.zones.Store(&table{byID: e.Map(), configs: next.Zones}) }), nil
 }
 
 // Run indexes the disk tier and keeps it in order until ctx ends; then it ends what is being

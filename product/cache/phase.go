@@ -31,7 +31,7 @@ func (c *Cache) handle(ctx context.Context, ex *edge.Exchange, next edge.Handler
 	if ex.Zone == nil {
 		return next(ctx, ex)
 	}
-	z := (*c.zones.Load())[ex.Zone.Zone.ID]
+	z := c.zones.Load().byID.Get(ex.Zone.Zone.ID)
 	if z == nil {
 		return next(ctx, ex)
 	}

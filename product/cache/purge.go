@@ -170,10 +170,10 @@ func (c *Cache) purgeFiles(config *spec.ZoneConfig, files []json.RawMessage) ([]
 	if err := countOf("files", len(files)); err != nil {
 		return nil, err
 	}
-	z := (*c.zones.Load())[config.Zone.ID]
+	z := c.zones.Load().byID.Get(config.Zone.ID)
 	if z == nil {
 		var err error
-		if z, err = compileZone(config); err != nil {
+		if z, err = compileZone(config, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -6,9 +6,16 @@ import (
 	"time"
 
 	"selvage/edge"
+	"selvage/foundation/hamt"
 	"selvage/product/cache/semantics"
 	"selvage/spec"
 )
+
+// table is every zone. Immutable; its next version shares what did not change.
+type table struct {
+	byID    hamt.Map[*zone]
+	configs map[string]*spec.ZoneConfig // that it was compiled from
+}
 
 // zone is what a zone's settings and rules come to. Immutable.
 type zone struct {
@@ -20,10 +27,17 @@ type zone struct {
 	sortQuery  bool
 }
 
-func compileZone(z *spec.ZoneConfig) (*zone, error) {
-	rules, err := compileRules(z.Ruleset(rulePhase))
-	if err != nil {
-		return nil, err
+// compileZone compiles a zone. What old, which may be nil, has of the same rules is taken over.
+func compileZone(z *spec.ZoneConfig, old *zone) (*zone, error) {
+	ruleset := z.Ruleset(rulePhase)
+	var rules []rule
+	if old != nil && old.config.Ruleset(rulePhase) == ruleset {
+		rules = old.rules
+	} else {
+		var err error
+		if rules, err = compileRules(ruleset); err != nil {
+			return nil, err
+		}
 	}
 	return &zone{
 		config:     z,

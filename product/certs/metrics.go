@@ -58,7 +58,7 @@ func (v *inventory) Collect(ch chan<- prometheus.Metric) {
 	stored := map[string]int{"custom": 0, "acme": 0}
 	next := map[string]time.Time{"local_ca": v.certs.local.cert.NotAfter, "origin_ca": v.certs.origin.cert.NotAfter}
 	failing := 0
-	for _, z := range v.certs.table.Load().zones {
+	for _, z := range v.certs.table.Load().zones.All() {
 		for _, cert := range z.config.Certificates {
 			stored[cert.Source]++
 			if t, ok := next[cert.Source]; !ok || cert.ExpiresOn.Before(t) {

@@ -5,10 +5,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/tls"
-	"maps"
 	"slices"
 	"strings"
 
+	"selvage/foundation/hamt"
 	"selvage/spec"
 )
 
@@ -26,7 +26,7 @@ var sourceNames = [sources]string{"custom", "acme", "local"}
 
 // table is what the hot path reads: immutable, replaced as a whole.
 type table struct {
-	zones   map[string]*zoneTable       // by zone name
+	zones   hamt.Map[*zoneTable]        // by zone name
 	configs map[string]*spec.ZoneConfig // that it was compiled from, by zone ID
 	revoked map[string]struct{}         // serials of revoked origin certificates
 }
@@ -34,11 +34,11 @@ type table struct {
 // zoneTable is one compiled zone. Immutable but for the slots' key pairs.
 type zoneTable struct {
 	config *spec.ZoneConfig
-	stored []*slot          // every certificate of the zone, best first
-	exact  names            // by host
-	wild   names            // by the name below the "*."
-	apex   *slot            // of the local CA: the zone's name and one level below
-	deep   map[string]*slot // of the local CA: by host two levels below, or by "*." and its parent
+	stored []*slot         // every certificate of the zone, best first
+	exact  names           // by host
+	wild   names           // by the name below the "*."
+	apex   *slot           // of the local CA: the zone's name and one level below
+	deep   hamt.Map[*slot] // of the local CA: by host two levels below, or by "*." and its parent
 	policy policy
 }
 
@@ -83,26 +83,28 @@ func compile(next *spec.Snapshot, prev *table) *table {
 	}
 	if same {
 		// The usual case: nothing came, went or changed its standing, so who is served stays.
-		t.zones = maps.Clone(prev.zones)
+		e := prev.zones.Edit()
 		for _, config := range changed {
-			if z := prev.zones[config.Zone.Name]; z.config.Zone.ID == config.Zone.ID {
-				t.zones[config.Zone.Name] = compileZone(config, z)
+			if z := e.Get(config.Zone.Name); z.config.Zone.ID == config.Zone.ID {
+				e.Set(config.Zone.Name, compileZone(config, z))
 			}
 		}
+		t.zones = e.Map()
 		return t
 	}
-	t.zones = make(map[string]*zoneTable, len(next.Zones))
+	e := hamt.Map[*zoneTable]{}.Edit()
 	for _, config := range next.Zones {
 		name := config.Zone.Name
-		if other := t.zones[name]; other != nil && !before(config.Zone, other.config.Zone) {
+		if other := e.Get(name); other != nil && !before(config.Zone, other.config.Zone) {
 			continue
 		}
-		z := prev.zones[name]
+		z := prev.zones.Get(name)
 		if z == nil || z.config != config {
 			z = compileZone(config, z)
 		}
-		t.zones[name] = z
+		e.Set(name, z)
 	}
+	t.zones = e.Map()
 	return t
 }
 
@@ -135,7 +137,7 @@ func revokedSerials(s *spec.Snapshot) map[string]struct{} {
 // the same zone.
 func compileZone(config *spec.ZoneConfig, old *zoneTable) *zoneTable {
 	if old == nil || old.config.Zone.ID != config.Zone.ID {
-		old = &zoneTable{}
+		old = &zoneTable{config: &spec.ZoneConfig{Zone: &spec.Zone{}}}
 	}
 	z := &zoneTable{config: config, apex: old.apex, policy: policyOf(config.Settings)}
 	if z.apex == nil {
@@ -155,7 +157,7 @@ func compileZone(config *spec.ZoneConfig, old *zoneTable) *zoneTable {
 			z.add(host, s)
 		}
 	}
-	z.deep = compileDeep(config, old.deep)
+	z.deep = compileDeep(config, old)
 	return z
 }
 
@@ -174,22 +176,18 @@ func (z *zoneTable) add(host string, s *slot) {
 
 // compileDeep lists the proxied hosts that "*.zone" does not cover: the local CA issues for no
 // others, so a stranger's SNI cannot make it work.
-func compileDeep(config *spec.ZoneConfig, old map[string]*slot) map[string]*slot {
-	var deep map[string]*slot
-	for _, r := range config.Records {
-		if !r.Proxied || !r.Proxiable() || deep[r.Name] != nil || oneBelow(r.Name, config.Zone.Name) {
-			continue
+func compileDeep(config *spec.ZoneConfig, old *zoneTable) hamt.Map[*slot] {
+	e := old.deep.Edit()
+	for name, records := range spec.ChangedNames(old.config.Records, config.Records) {
+		switch {
+		case oneBelow(name, config.Zone.Name):
+		case !slices.ContainsFunc(records, func(r *spec.Record) bool { return r.Proxied && r.Proxiable() }):
+			e.Delete(name)
+		case e.Get(name) == nil:
+			e.Set(name, &slot{source: localLeaf, local: name})
 		}
-		if deep == nil {
-			deep = map[string]*slot{}
-		}
-		s := old[r.Name]
-		if s == nil {
-			s = &slot{source: localLeaf, local: r.Name}
-		}
-		deep[r.Name] = s
 	}
-	return deep
+	return e.Map()
 }
 
 // oneBelow tells whether "*.zone" or zone itself covers name.
@@ -220,7 +218,7 @@ func compareSlots(a, b *slot) int {
 // perhaps of another account, is never served with its parent's certificates.
 func (t *table) zone(host string) *zoneTable {
 	for {
-		if z := t.zones[host]; z != nil {
+		if z := t.zones.Get(host); z != nil {
 			return z
 		}
 		i := strings.IndexByte(host, '.')
@@ -318,13 +316,13 @@ func (z *zoneTable) localSlot(host, parent string) *slot {
 	if name := z.config.Zone.Name; host == name || parent == name {
 		return z.apex
 	}
-	if s := z.deep[host]; s != nil {
+	if s := z.deep.Get(host); s != nil {
 		return s
 	}
 	// DNS wildcards cover any depth (RFC 4592), a certificate's only one level: for names deeper
 	// below one nothing is issued, or a stranger could make work with every name he thinks of.
-	if len(z.deep) > 0 && parent != "" {
-		return z.deep["*."+parent]
+	if z.deep.Len() > 0 && parent != "" {
+		return z.deep.Get("*." + parent)
 	}
 	return nil
 }

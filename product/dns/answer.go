@@ -28,17 +28,17 @@ func (z *zone) find(name []byte, offs *[128]uint8, n int, typ uint16) match {
 	under := n - z.levels // labels below the apex
 	if z.cuts > 0 {
 		for i := under - 1; i >= 0; i-- {
-			cut := z.nodes[string(name[offs[i]:])]
+			cut := z.nodes.GetBytes(name[offs[i]:])
 			// The DS record of a delegation belongs to this side of it (RFC 4035, 3.1.4.1).
 			if cut != nil && cut.isCut && (i > 0 || typ != mdns.TypeDS) {
 				return match{kind: matchCut, node: cut, label: i}
 			}
 		}
 	}
-	if found := z.nodes[string(name)]; found != nil {
+	if found := z.nodes.GetBytes(name); found != nil {
 		return match{kind: matchNode, node: found}
 	}
-	if z.below[string(name)] > 0 {
+	if z.below.GetBytes(name) > 0 {
 		return match{kind: matchEmpty}
 	}
 	if z.stars == 0 {
@@ -51,15 +51,15 @@ func (z *zone) find(name []byte, offs *[128]uint8, n int, typ uint16) match {
 func (z *zone) wildcard(name []byte, offs *[128]uint8, under int) match {
 	for i := 1; i <= under; i++ {
 		encloser := name[offs[i]:]
-		if i < under && z.nodes[string(encloser)] == nil && z.below[string(encloser)] == 0 {
+		if i < under && z.nodes.GetBytes(encloser) == nil && z.below.GetBytes(encloser) == 0 {
 			continue
 		}
 		var buf [maxName + 2]byte
 		star := append(append(buf[:0], 1, '*'), encloser...)
-		if found := z.nodes[string(star)]; found != nil {
+		if found := z.nodes.GetBytes(star); found != nil {
 			return match{kind: matchNode, node: found}
 		}
-		if z.below[string(star)] > 0 {
+		if z.below.GetBytes(star) > 0 {
 			return match{kind: matchEmpty}
 		}
 		break
@@ -202,7 +202,7 @@ func (a *responder) refer(cut *node, owner, base int) {
 func (a *responder) glue(ns *rrset, at, base int) bool {
 	whole := true
 	for _, t := range ns.targets {
-		n := a.zone.nodes[t.name]
+		n := a.zone.nodes.Get(t.name)
 		if n == nil {
 			continue
 		}

@@ -111,40 +111,59 @@ func (s *Server) Name() string { return "dns" }
 // Prepare compiles the zones that changed.
 func (s *Server) Prepare(ctx context.Context, next *spec.Snapshot) (product.Change, error) {
 	old := s.table.Load()
-	t := old.clone()
-	t.edge = newEdgeSets(s.options.Addresses(), s.options.ALPN)
-	for id, z := range old.byID {
-		if next.Zones[id] == nil {
-			t.remove(z)
-		}
-	}
+	e := old.edit()
 	var faults []error
-	for id, config := range next.Zones {
+	for _, id := range changedZones(e, old.configs, next.Zones) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		before := old.byID[id]
-		if before != nil && before.config == config {
-			continue
-		}
-		z, err := compile(before, config)
+		before := old.byID.Get(id)
+		z, err := compile(before, next.Zones[id])
 		if err != nil {
 			faults = append(faults, &product.ZoneError{ZoneID: id, Err: err})
 			continue
 		}
-		if other := t.zones[z.name]; other != nil && other.config.Zone.ID != id {
+		if other := e.zones.Get(z.name); other != nil && other.config.Zone.ID != id {
 			faults = append(faults, doubleZone(other, z))
 			continue
 		}
 		if before != nil {
-			t.remove(before)
+			e.remove(before)
 		}
-		t.add(z)
+		e.add(z)
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return product.Commit(func() { s.commit(t) }), nil
+	t := *old
+	t.configs, t.deepest = next.Zones, e.deepest
+	t.zones, t.byID, t.flat = e.zones.Map(), e.byID.Map(), e.flat.Map()
+	t.edge = newEdgeSets(s.options.Addresses(), s.options.ALPN)
+	return product.Commit(func() { s.commit(&t) }), nil
+}
+
+// changedZones returns the zones that are new or differ, after it took those out of e that are gone.
+func changedZones(e *tableEdit, old, next map[string]*spec.ZoneConfig) []string {
+	var changed []string
+	kept := 0
+	for id, config := range next {
+		before := old[id]
+		if before != nil {
+			kept++
+		}
+		if before != config {
+			changed = append(changed, id)
+		}
+	}
+	if kept == len(old) {
+		return changed
+	}
+	for id := range old {
+		if next[id] == nil {
+			e.remove(e.byID.Get(id))
+		}
+	}
+	return changed
 }
 
 // doubleZone blames the younger of two zones of the same name.
@@ -157,7 +176,7 @@ func doubleZone(a, b *zone) error {
 
 func (s *Server) commit(t *table) {
 	s.table.Store(t)
-	s.meter.zones.Store(int64(len(t.zones)))
+	s.meter.zones.Store(int64(t.zones.Len()))
 	s.outside.want(t.outsideNames())
 }
 

@@ -1,17 +1,21 @@
 package dns
 
 import (
-	"maps"
 	"net/netip"
 
 	mdns "github.com/miekg/dns"
+
+	"selvage/foundation/hamt"
+	"selvage/spec"
 )
 
 // table is everything that is answered from. Immutable.
 type table struct {
-	zones   map[string]*zone // by name in wire form
-	byID    map[string]*zone
-	deepest int // labels of the zone with the most
+	zones   hamt.Map[*zone]             // by name in wire form
+	configs map[string]*spec.ZoneConfig // that the zones were compiled from, by ID
+	byID    hamt.Map[*zone]
+	flat    hamt.Map[*zone] // by name, those with flattened CNAMEs
+	deepest int             // labels of the zone with the most
 	edge    edgeSets
 	any     *rrset // the answer to ANY (RFC 8482)
 	version *rrset // the answer to version.bind
@@ -29,32 +33,39 @@ func newTable() *table {
 	version.strings("selvage")
 	version.end(at)
 	version.set.wire[5] = mdns.ClassCHAOS // after pointer and type
-	return &table{zones: map[string]*zone{}, byID: map[string]*zone{}, any: hinfo.done(), version: version.done()}
+	return &table{any: hinfo.done(), version: version.done()}
 }
 
-// clone returns a table of the same zones that can be changed until it is in use.
-func (t *table) clone() *table {
-	c := *t
-	c.zones, c.byID = maps.Clone(t.zones), maps.Clone(t.byID)
-	return &c
+// tableEdit is a table in the making.
+type tableEdit struct {
+	zones, byID, flat *hamt.Edit[*zone]
+	deepest           int
 }
 
-func (t *table) remove(z *zone) {
-	delete(t.zones, z.name)
-	delete(t.byID, z.config.Zone.ID)
+func (t *table) edit() *tableEdit {
+	return &tableEdit{zones: t.zones.Edit(), byID: t.byID.Edit(), flat: t.flat.Edit(), deepest: t.deepest}
 }
 
-func (t *table) add(z *zone) {
-	t.zones[z.name] = z
-	t.byID[z.config.Zone.ID] = z
-	t.deepest = max(t.deepest, z.levels)
+func (e *tableEdit) remove(z *zone) {
+	e.zones.Delete(z.name)
+	e.byID.Delete(z.config.Zone.ID)
+	e.flat.Delete(z.name)
+}
+
+func (e *tableEdit) add(z *zone) {
+	e.zones.Set(z.name, z)
+	e.byID.Set(z.config.Zone.ID, z)
+	if z.flats.Len() > 0 {
+		e.flat.Set(z.name, z)
+	}
+	e.deepest = max(e.deepest, z.levels)
 }
 
 // zoneOf returns the deepest zone that a name is in, leaving out its first skip labels; nil if the
 // name is in none of ours.
 func (t *table) zoneOf(name []byte, offs *[128]uint8, n, skip int) *zone {
 	for i := max(skip, n-t.deepest); i < n; i++ {
-		if z := t.zones[string(name[offs[i]:])]; z != nil {
+		if z := t.zones.GetBytes(name[offs[i]:]); z != nil {
 			return z
 		}
 	}
@@ -113,8 +124,8 @@ func (t *table) chase(name string, typ uint16) resolved {
 // outsideNames are the names outside our zones that flattened CNAMEs lead to.
 func (t *table) outsideNames() map[string]bool {
 	names := map[string]bool{}
-	for _, z := range t.zones {
-		for _, f := range z.flats {
+	for _, z := range t.flat.All() {
+		for _, f := range z.flats.All() {
 			if end := t.chase(f.target, mdns.TypeA).outside; end != "" {
 				names[end] = true
 			}

@@ -2,12 +2,12 @@ package dns
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	mdns "github.com/miekg/dns"
 
+	"selvage/foundation/hamt"
 	"selvage/spec"
 )
 
@@ -30,10 +30,10 @@ type zone struct {
 	config *spec.ZoneConfig
 	levels int // labels in name
 
-	nodes map[string]*node // by owner name in wire form
+	nodes hamt.Map[*node] // by owner name in wire form
 	// below counts, for each name between the apex and a node, the nodes below it: these names
 	// exist, though they may have no records (empty non-terminals, RFC 4592, 2.2.2).
-	below map[string]int
+	below hamt.Map[int]
 	cuts  int // nodes that are delegations; none saves the search for them
 	stars int // nodes with a label "*"; none saves the search for wildcards
 
@@ -43,7 +43,15 @@ type zone struct {
 	// node's addresses.
 	servers map[string]bool
 	// flats are the names whose CNAME is resolved here (CNAME flattening).
-	flats map[string]*flat
+	flats hamt.Map[*flat]
+}
+
+// zoneEdit is a zone in the making.
+type zoneEdit struct {
+	*zone
+	nodes *hamt.Edit[*node]
+	below *hamt.Edit[int]
+	flats *hamt.Edit[*flat]
 }
 
 // node is what stands at one name.
@@ -87,24 +95,27 @@ func compile(old *zone, config *spec.ZoneConfig) (*zone, error) {
 	}
 	z := &zone{name: name, config: config, levels: strings.Count(config.Zone.Name, ".") + 1}
 	var before []*spec.Record
-	if old != nil && sameGround(old.config, config) {
-		z.nodes, z.below, z.flats = maps.Clone(old.nodes), maps.Clone(old.below), maps.Clone(old.flats)
+	same := old != nil && sameGround(old.config, config)
+	if same {
+		z.nodes, z.below, z.flats = old.nodes, old.below, old.flats
 		z.cuts, z.stars, z.servers = old.cuts, old.stars, old.servers
 		before = old.config.Records
-	} else {
-		z.nodes, z.below, z.flats = make(map[string]*node, len(config.Records)), map[string]int{}, map[string]*flat{}
-		if err := z.addServers(); err != nil {
+	}
+	e := &zoneEdit{zone: z, nodes: z.nodes.Edit(), below: z.below.Edit(), flats: z.flats.Edit()}
+	if !same {
+		if err := e.addServers(); err != nil {
 			return nil, err
 		}
 	}
 	for owner, records := range spec.ChangedNames(before, config.Records) {
-		if err := z.replace(owner, records); err != nil {
+		if err := e.replace(owner, records); err != nil {
 			return nil, fmt.Errorf("%s: %w", owner, err)
 		}
 	}
-	if z.nodes[z.name] == nil {
-		z.put(z.name, &node{}) // the apex exists without records of its own: it has SOA and NS
+	if e.nodes.Get(z.name) == nil {
+		e.put(z.name, &node{}) // the apex exists without records of its own: it has SOA and NS
 	}
+	z.nodes, z.below, z.flats = e.nodes.Map(), e.below.Map(), e.flats.Map()
 	return z, z.encodeApex()
 }
 
@@ -115,71 +126,72 @@ func sameGround(a, b *spec.ZoneConfig) bool {
 }
 
 // addServers gives the name servers inside the zone a node.
-func (z *zone) addServers() error {
-	z.servers = map[string]bool{}
-	for _, s := range z.config.Zone.NameServers {
+func (e *zoneEdit) addServers() error {
+	e.servers = map[string]bool{}
+	for _, s := range e.config.Zone.NameServers {
 		name, err := wireName(strings.ToLower(s))
 		if err != nil {
 			return fmt.Errorf("name server %q: %w", s, err)
 		}
-		if !inWireZone(name, z.name) {
+		if !inWireZone(name, e.name) {
 			continue
 		}
-		z.servers[name] = true
-		z.put(name, &node{edge: edgeIPv4 | edgeIPv6})
+		e.servers[name] = true
+		e.put(name, &node{edge: edgeIPv4 | edgeIPv6})
 	}
 	return nil
 }
 
 // replace compiles the records of one name and puts them in the place of what was there.
-func (z *zone) replace(owner string, records []*spec.Record) error {
+func (e *zoneEdit) replace(owner string, records []*spec.Record) error {
 	name, err := wireName(owner)
 	if err != nil {
 		return err
 	}
-	if !inWireZone(name, z.name) {
-		return fmt.Errorf("the name is outside of zone %s", z.config.Zone.Name)
+	if !inWireZone(name, e.name) {
+		return fmt.Errorf("the name is outside of zone %s", e.config.Zone.Name)
 	}
-	n, err := z.compileNode(name, records)
+	n, err := e.compileNode(name, records)
 	if err != nil {
 		return err
 	}
-	z.put(name, n)
+	e.put(name, n)
 	return nil
 }
 
 // put sets the node of a name, or removes it if n is nil, and keeps the counts right.
-func (z *zone) put(name string, n *node) {
-	old := z.nodes[name]
+func (e *zoneEdit) put(name string, n *node) {
+	old := e.nodes.Get(name)
 	if old != nil {
-		z.count(name, old, -1)
-		delete(z.nodes, name)
-		delete(z.flats, name)
+		e.count(name, old, -1)
+		e.nodes.Delete(name)
+		e.flats.Delete(name)
 	}
 	if n == nil {
 		return
 	}
-	z.count(name, n, 1)
-	z.nodes[name] = n
+	e.count(name, n, 1)
+	e.nodes.Set(name, n)
 	if n.flat != nil {
-		z.flats[name] = n.flat
+		e.flats.Set(name, n.flat)
 	}
 }
 
-func (z *zone) count(name string, n *node, by int) {
+func (e *zoneEdit) count(name string, n *node, by int) {
 	if n.isCut {
-		z.cuts += by
+		e.cuts += by
 	}
 	if strings.Contains(name, "\x01*") {
-		z.stars += by
+		e.stars += by
 	}
-	if name == z.name {
+	if name == e.name {
 		return
 	}
-	for parent := name[name[0]+1:]; parent != z.name; parent = parent[parent[0]+1:] {
-		z.below[parent] += by
-		if z.below[parent] == 0 {
-			delete(z.below, parent)
+	for parent := name[name[0]+1:]; parent != e.name; parent = parent[parent[0]+1:] {
+		if n := e.below.Get(parent) + by; n != 0 {
+			e.below.Set(parent, n)
+		} else {
+			e.below.Delete(parent)
 		}
 	}
 }
