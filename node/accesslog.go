@@ -1,14 +1,13 @@
 package node
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,18 +15,20 @@ import (
 )
 
 const (
-	accessQueue = 8192 // events that may wait for the disk; more are dropped and counted
-	accessKept  = 5    // rotated files
+	accessQueue  = 16384                 // events that may wait for the disk; more are dropped and counted
+	accessMoment = 10 * time.Millisecond // events of this long are written together
+	accessBlock  = 64 << 10              // bytes of one write
+	accessKept   = 5                     // rotated files
 )
 
 // accessLog writes one JSON line for each request. It never makes a request wait.
 type accessLog struct {
 	watcher *observe.Watcher
-	lines   *slog.Logger
-	out     *bufio.Writer
-	target  io.Writer
+	out     io.Writer
 	file    *rotatingFile // nil when lines go to stdout
 	log     *slog.Logger
+	lines   []byte // not written yet
+	broken  bool   // whether the last write failed
 }
 
 // newAccessLog returns a log that writes where config says, or nil if it is off.
@@ -35,16 +36,14 @@ func newAccessLog(c Config, o observe.Observer, stdout io.Writer) (*accessLog, e
 	if c.AccessLog == "off" {
 		return nil, nil
 	}
-	a := &accessLog{log: o.Logger(), target: stdout}
+	a := &accessLog{log: o.Logger(), out: stdout}
 	if c.AccessLog == "file" {
 		var err error
 		if a.file, err = openRotating(filepath.Join(c.Data, "logs", "access.log"), c.AccessLogSize); err != nil {
 			return nil, err
 		}
-		a.target = a.file
+		a.out = a.file
 	}
-	a.out = bufio.NewWriterSize(a.target, 64<<10)
-	a.lines = slog.New(slog.NewJSONHandler(a.out, &slog.HandlerOptions{ReplaceAttr: plainLine}))
 	a.watcher = o.Events.Watch(accessQueue, "request")
 	o.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "selvage_access_log_dropped_total", Help: "Requests that are not in the access log because the disk was too slow.",
@@ -52,59 +51,54 @@ func newAccessLog(c Config, o observe.Observer, stdout io.Writer) (*accessLog, e
 	return a, nil
 }
 
-// plainLine leaves level and message out, for every line is a request, and writes times in seconds.
-func plainLine(groups []string, at slog.Attr) slog.Attr {
-	if at.Value.Kind() == slog.KindDuration {
-		return slog.Float64(at.Key, at.Value.Duration().Seconds())
-	}
-	if len(groups) == 0 && (at.Key == slog.LevelKey || at.Key == slog.MessageKey) {
-		return slog.Attr{}
-	}
-	return at
-}
-
-// run writes until ctx ends, then what still waits.
-func (a *accessLog) run(ctx context.Context) error {
-	broken := false
+// run writes until ctx ends, then what still waits. It writes all requests of a moment together: a
+// system call for each would cost as much as the request.
+func (a *accessLog) run(ctx context.Context) {
+	defer a.close()
 	for {
-		var ev observe.Event
 		select {
-		case ev = <-a.watcher.C:
+		case ev := <-a.watcher.C:
+			a.lines = appendEvent(a.lines, ev)
 		case <-ctx.Done():
-			return errors.Join(a.drain(), a.close())
+			a.gather()
+			return
 		}
-		a.write(ev)
-		if len(a.watcher.C) > 0 && a.out.Available() > 8<<10 {
-			continue
+		select {
+		case <-time.After(accessMoment):
+		case <-ctx.Done():
 		}
-		err := a.out.Flush()
-		if err != nil && !broken {
-			a.log.Error("access log cannot be written, requests go unlogged", "error", err)
-		}
-		if broken = err != nil; broken {
-			a.out.Reset(a.target)
-		}
+		a.gather()
 	}
 }
 
-func (a *accessLog) drain() error {
-	for len(a.watcher.C) > 0 {
-		a.write(<-a.watcher.C)
+// gather writes what waits now.
+func (a *accessLog) gather() {
+	for range len(a.watcher.C) {
+		a.lines = appendEvent(a.lines, <-a.watcher.C)
+		if len(a.lines) > accessBlock {
+			a.flush()
+		}
 	}
-	return a.out.Flush()
+	a.flush()
 }
 
-func (a *accessLog) close() error {
+func (a *accessLog) flush() {
+	if len(a.lines) == 0 {
+		return
+	}
+	_, err := a.out.Write(a.lines)
+	if err != nil && !a.broken {
+		a.log.Error("access log cannot be written, requests go unlogged", "error", err)
+	}
+	a.broken = err != nil
+	a.lines = a.lines[:0]
+}
+
+func (a *accessLog) close() {
 	a.watcher.Close()
-	if a.file == nil {
-		return nil
+	if a.file != nil {
+		a.file.Close()
 	}
-	return a.file.Close()
-}
-
-func (a *accessLog) write(ev observe.Event) {
-	attrs := append(make([]slog.Attr, 0, len(ev.Attrs)+2), slog.String("account", ev.Account), slog.String("zone", ev.Zone))
-	a.lines.LogAttrs(context.Background(), slog.LevelInfo, "", append(attrs, ev.Attrs...)...)
 }
 
 // rotatingFile is a file that moves aside when it is full: name, name.1, ... name.5. A node that is

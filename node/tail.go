@@ -2,10 +2,8 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -102,27 +100,20 @@ func (t *tail) shown(ev observe.Event) string {
 	if ev.Account != t.account || len(t.zones) > 0 && !slices.Contains(t.zones, ev.Zone) {
 		return ""
 	}
-	fields := map[string]any{"time": time.Now().UTC().Format(time.RFC3339Nano), "zone": ev.Zone}
-	for _, a := range ev.Attrs {
-		fields[a.Key] = plain(a.Value)
-	}
-	status, _ := fields["status"].(int64)
-	if len(t.statuses) > 0 && !slices.ContainsFunc(t.statuses, func(s string) bool { return statusMatches(s, status) }) {
+	matches := func(filter string) bool { return statusMatches(filter, statusOf(ev)) }
+	if len(t.statuses) > 0 && !slices.ContainsFunc(t.statuses, matches) {
 		return ""
 	}
-	b, err := json.Marshal(fields)
-	if err != nil {
-		return ""
-	}
-	return string(b) + "\n"
+	return string(appendEvent(nil, ev))
 }
 
-// plain returns an attribute's value for JSON, durations in seconds.
-func plain(v slog.Value) any {
-	if v.Kind() == slog.KindDuration {
-		return v.Duration().Seconds()
+func statusOf(ev observe.Event) int64 {
+	for _, a := range ev.Attrs {
+		if a.Key == "status" {
+			return a.Value.Int64()
+		}
 	}
-	return v.Any()
+	return 0
 }
 
 func statusFilter(s string) bool {

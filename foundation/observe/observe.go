@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -36,9 +37,10 @@ func (o Observer) Register(collectors ...prometheus.Collector) {
 
 // Event is one thing that happened, written once at its end: a request, a DNS query, an API call.
 type Event struct {
-	Kind    string // "request", "query", "api"
-	Account string // account ID, for filters; empty if none
-	Zone    string // zone name; empty if none
+	Kind    string    // "request", "query", "api"
+	Time    time.Time // when it ended; Publish sets it if it is zero
+	Account string    // account ID, for filters; empty if none
+	Zone    string    // zone name; empty if none
 	Attrs   []slog.Attr
 }
 
@@ -114,6 +116,9 @@ func (e *Events) Publish(ev Event) {
 	ws := e.watchers.Load()
 	if ws == nil {
 		return
+	}
+	if ev.Time.IsZero() {
+		ev.Time = time.Now()
 	}
 	for _, w := range *ws {
 		if !w.wants(ev.Kind) {
