@@ -16,7 +16,8 @@ import (
 // sending one is never what others get who do not.
 var swayed = []string{
 	"Origin", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Forwarded-Host",
-	"X-Host", "X-Forwarded-Scheme", "X-Forwarded-Server", "X-Forwarded-Prefix", "X-Original-URL",
+	"X-Host", "X-Forwarded-Scheme", "X-Forwarded-Server", "X-Forwarded-Prefix", "X-Forwarded-Port",
+	"X-Forwarded-Ssl", "X-Url-Scheme", "X-Original-URL",
 	"X-Original-Host", "X-Rewrite-URL", "Forwarded",
 }
 

@@ -151,7 +151,7 @@ func TestPoisoning(t *testing.T) {
 		ex.Respond(200, edge.NewHeader("Cache-Control", "max-age=60"), []byte(ex.Request.Host+ex.Request.URI()+" "+strings.Join(seen, " ")))
 		return nil
 	})
-	for _, name := range []string{"X-Forwarded-Host", "X-Host", "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-Forwarded-Scheme", "Forwarded", "Origin"} {
+	for _, name := range []string{"X-Forwarded-Host", "X-Host", "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-Forwarded-Scheme", "X-Forwarded-Port", "X-Forwarded-SSL", "X-Url-Scheme", "Forwarded", "Origin"} {
 		uri := "/" + name
 		poisoned := s.get(uri, name, "evil.test")
 		if r := s.get(uri); r.status != "MISS" || strings.Contains(r.body, "evil") {

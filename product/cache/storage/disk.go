@@ -23,6 +23,8 @@ import (
 // is recognised by its checksums and dropped.
 type disk struct {
 	dir     string
+	limit   int64 // bytes, where the disk has room for them
+	space   func(dir string) (free, total int64, err error)
 	purges  *purges
 	evicted atomic.Uint64
 	damaged atomic.Uint64 // files dropped because a checksum did not fit
@@ -81,11 +83,11 @@ const (
 	block = 4096
 )
 
-// errPaused says that nothing is written now because a write failed lately.
-var errPaused = errors.New("disk tier is paused after a failed write")
+// errPaused says that nothing is written now because a write failed lately or the disk is too full.
+var errPaused = errors.New("disk tier is paused after a failed write, or its disk too full")
 
 func openDisk(o Options, p *purges) (*disk, error) {
-	d := &disk{dir: o.Dir, purges: p, keys: map[Key][]*file{}, now: o.Now}
+	d := &disk{dir: o.Dir, limit: o.DiskBytes, space: diskSpace, purges: p, keys: map[Key][]*file{}, now: o.Now}
 	d.policy.limit = o.DiskBytes
 	d.policy.evict = func(e *entry[*file]) {
 		d.evicted.Add(1)
@@ -102,9 +104,9 @@ func (d *disk) path(n *name) string {
 	return filepath.Join(d.dir, "objects", s[:2], s)
 }
 
-// create opens a new temporary file.
-func (d *disk) create() (*os.File, error) {
-	if !d.writable() {
+// create opens a new temporary file for n bytes or more.
+func (d *disk) create(n int64) (*os.File, error) {
+	if !d.writable() || !d.makeRoom(n) {
 		return nil, errPaused
 	}
 	name := strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(d.counter.Add(1), 10)
@@ -118,7 +120,10 @@ func (d *disk) create() (*os.File, error) {
 // reserve makes room for n more octets of fills under way: together they may take a quarter of the
 // tier beside what it holds.
 func (d *disk) reserve(n int64) bool {
-	if d.spilled.Add(n) > d.policy.limit/4 {
+	if !d.makeRoom(n) {
+		return false
+	}
+	if d.spilled.Add(n) > d.limit/4 {
 		d.spilled.Add(-n)
 		return false
 	}
@@ -156,7 +161,9 @@ func (d *disk) finish(f *os.File, m *Meta) (*Object, error) {
 		}
 		return nil, err
 	}
-	indexed := d.insert(n, m.Length+int64(len(tail)))
+	size := m.Length + int64(len(tail))
+	d.fit(size)
+	indexed := d.insert(n, size)
 	indexed.verified.Store(true)
 	o := &Object{Meta: m, disk: d, verified: &indexed.verified}
 	o.path.Store(&path)

@@ -197,7 +197,7 @@ func (f *Fill) flush() error {
 	f.mu.Unlock()
 	if file == nil {
 		var err error
-		if file, err = d.create(); err != nil {
+		if file, err = d.create(0); err != nil {
 			return err
 		}
 		f.mu.Lock()

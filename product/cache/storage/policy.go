@@ -42,6 +42,16 @@ func (p *policy[T]) add(e *entry[T]) {
 		p.small.push(e)
 		p.smallUsed += e.cost
 	}
+	p.shrink()
+}
+
+// resize sets the limit and evicts until it holds.
+func (p *policy[T]) resize(limit int64) {
+	p.limit = limit
+	p.shrink()
+}
+
+func (p *policy[T]) shrink() {
 	for p.used > p.limit && p.used > 0 {
 		if p.smallUsed > p.limit/10 || p.main.head == nil {
 			p.shrinkSmall()

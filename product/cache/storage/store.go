@@ -305,7 +305,7 @@ func (s *Store) persist(o *Object) {
 
 func (s *Store) write(o *Object) {
 	defer s.release(o.Seq)
-	f, err := s.disk.create()
+	f, err := s.disk.create(int64(len(o.body)))
 	if err != nil {
 		return
 	}
