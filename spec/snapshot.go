@@ -3,6 +3,7 @@ package spec
 import (
 	"iter"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -16,6 +17,118 @@ type Snapshot struct {
 	Zones    map[string]*ZoneConfig // by zone ID
 
 	Origins map[string]*OriginCertificate // issued by the origin CA, by ID
+
+	trail trail
+}
+
+// maxTrail is how many versions a snapshot knows the steps from. It is more than are ever rolled out
+// at once.
+const maxTrail = 64
+
+// trail is how a snapshot came about, so that its difference to one of the last needs no comparison
+// of all zones.
+type trail struct {
+	zones map[string]*ZoneConfig // that it is true of: in a copy of the snapshot with other zones it is not
+	self  *mark
+	steps []step // oldest first; shared between snapshots, never changed in place
+}
+
+// step leads from one snapshot to the next.
+type step struct {
+	from    *mark
+	touched []string // zones, by ID
+}
+
+// mark stands for a snapshot without keeping it in memory.
+type mark struct{ _ byte }
+
+// valid tells whether the trail is that of s.
+func (t *trail) valid(s *Snapshot) bool {
+	return t.self != nil && reflect.ValueOf(t.zones).Pointer() == reflect.ValueOf(s.Zones).Pointer()
+}
+
+// next returns the trail of a snapshot with these zones that came out of s.
+func (t *trail) next(s *Snapshot, zones map[string]*ZoneConfig, touched []string) trail {
+	next := trail{zones: zones, self: &mark{}}
+	if t.valid(s) {
+		next.steps = append(slices.Clone(t.steps[max(0, len(t.steps)-maxTrail+1):]), step{t.self, touched})
+	}
+	return next
+}
+
+// since returns the zones touched since old; false if that is not known.
+func (t *trail) since(old *trail) (touched map[string]bool, ok bool) {
+	i := len(t.steps) - 1
+	for i >= 0 && t.steps[i].from != old.self {
+		i--
+	}
+	if i < 0 {
+		return nil, false
+	}
+	touched = map[string]bool{}
+	for _, s := range t.steps[i:] {
+		for _, id := range s.touched {
+			touched[id] = true
+		}
+	}
+	return touched, true
+}
+
+// Changed yields the zones that differ from those of old, by ID: first those that are gone, with
+// nil, then those that are new or another. It compares all zones only if s did not come out of old
+// by a few calls of With.
+func (s *Snapshot) Changed(old *Snapshot) iter.Seq2[string, *ZoneConfig] {
+	return func(yield func(string, *ZoneConfig) bool) {
+		if reflect.ValueOf(s.Zones).Pointer() == reflect.ValueOf(old.Zones).Pointer() {
+			return
+		}
+		gone, changed := s.compare(old)
+		for _, id := range gone {
+			if !yield(id, nil) {
+				return
+			}
+		}
+		for _, id := range changed {
+			if !yield(id, s.Zones[id]) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Snapshot) compare(old *Snapshot) (gone, changed []string) {
+	if s.trail.valid(s) && old.trail.valid(old) {
+		if touched, ok := s.trail.since(&old.trail); ok {
+			for id := range touched {
+				switch z := s.Zones[id]; {
+				case z == old.Zones[id]:
+				case z == nil:
+					gone = append(gone, id)
+				default:
+					changed = append(changed, id)
+				}
+			}
+			return gone, changed
+		}
+	}
+	kept := 0
+	for id, z := range s.Zones {
+		before := old.Zones[id]
+		if before != nil {
+			kept++
+		}
+		if before != z {
+			changed = append(changed, id)
+		}
+	}
+	if kept < len(old.Zones) {
+		for id := range old.Zones {
+			if s.Zones[id] == nil {
+				gone = append(gone, id)
+			}
+		}
+	}
+	return gone, changed
 }
 
 // ZoneConfig is everything about one zone. Immutable.
@@ -58,6 +171,7 @@ func (s *Snapshot) With(version uint64, changes []Change) *Snapshot {
 		}
 	}
 	e.finish()
+	next.trail = s.trail.next(s, next.Zones, slices.Collect(maps.Keys(e.touched)))
 	return next
 }
 
@@ -198,11 +312,15 @@ func (e *edit) zone(id string) *ZoneConfig {
 }
 
 func (e *edit) keep(id string, z *ZoneConfig) {
+	e.touch(id)
+	e.next.Zones[id] = z
+}
+
+func (e *edit) touch(id string) {
 	if e.touched == nil {
 		e.touched = map[string]bool{}
 	}
 	e.touched[id] = true
-	e.next.Zones[id] = z
 }
 
 func (e *edit) finish() {
@@ -294,6 +412,7 @@ func applyAccount(e *edit, c Change) {
 func applyZone(e *edit, c Change) {
 	key, next := c.Key, c.Noun
 	if next == nil {
+		e.touch(key.ID)
 		delete(e.next.Zones, key.ID)
 		delete(e.records, key.ID)
 		return

@@ -2,6 +2,7 @@ package spec_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -83,6 +84,54 @@ func TestRecordListsAgreeWithAModel(t *testing.T) {
 		slices.Sort(want)
 		if got := recordsOf(s, "a"); got != strings.Join(want, " ") {
 			t.Fatalf("version %d: records = %s\nwant %s", version, got, want)
+		}
+	}
+}
+
+// Changed says the same of two snapshots however they came about.
+func TestChangedIsWhatDiffers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	s := spec.NewSnapshot()
+	var past []*spec.Snapshot
+	for version := range uint64(1000) {
+		past = append(past, s)
+		var changes []spec.Change
+		for range rng.IntN(4) {
+			id := fmt.Sprint("z", rng.IntN(12))
+			switch c := zoneChange(id); rng.IntN(4) {
+			case 0:
+				changes = append(changes, gone(c))
+			case 1:
+				changes = append(changes, gone(c), c)
+			case 2:
+				changes = append(changes, c)
+			default:
+				changes = append(changes, recordChange(id, "r", "x"))
+			}
+		}
+		s = s.With(version+1, changes)
+		if rng.IntN(10) == 0 { // as when a rollout holds a zone back
+			id := fmt.Sprint("z", rng.IntN(12))
+			s = s.WithZone(id, past[rng.IntN(len(past))].Zones[id])
+		}
+		for _, old := range []*spec.Snapshot{s, past[len(past)-1], past[rng.IntN(len(past))], past[max(0, len(past)-60)]} {
+			want := map[string]*spec.ZoneConfig{}
+			for i := range 12 {
+				if id := fmt.Sprint("z", i); old.Zones[id] != s.Zones[id] {
+					want[id] = s.Zones[id]
+				}
+			}
+			got := map[string]*spec.ZoneConfig{}
+			come := false
+			for id, z := range s.Changed(old) {
+				if z == nil && come {
+					t.Errorf("version %d: zone %s is gone, but comes after others", s.Version, id)
+				}
+				come, got[id] = z != nil, z
+			}
+			if !maps.Equal(got, want) {
+				t.Fatalf("from version %d to %d: changed %v, want %v", old.Version, s.Version, got, want)
+			}
 		}
 	}
 }

@@ -57,8 +57,9 @@ func TestLastGoodIsWhatWasInEffect(t *testing.T) {
 	cert := &spec.Certificate{ID: spec.NewID(), ZoneID: z.ID, Chain: "chain", PrivateKey: "key", ExpiresOn: spec.Timestamp(time.Now())}
 	s = s.With(8, []spec.Change{{Key: cert.Key(), Noun: cert}})
 	written(t, dir, s)
-	if got := lastGood(t, dir); !reflect.DeepEqual(got, s) {
-		t.Errorf("LastGood = %+v, want %+v", got, s)
+	want := &spec.Snapshot{Version: s.Version, Accounts: s.Accounts, Zones: s.Zones, Origins: s.Origins} // without how it came about
+	if got := lastGood(t, dir); !reflect.DeepEqual(got, want) {
+		t.Errorf("LastGood = %+v, want %+v", got, want)
 	}
 	files, _ := filepath.Glob(filepath.Join(dir, "*"))
 	for _, f := range files {

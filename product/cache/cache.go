@@ -79,7 +79,7 @@ func New(o Options) (*Cache, error) {
 	}
 	c := &Cache{options: o, store: store, flights: map[storage.Key]*flight{}}
 	c.base, c.stop = context.WithCancel(context.Background())
-	c.zones.Store(&table{})
+	c.zones.Store(&table{from: spec.NewSnapshot()})
 	c.metrics = newMetrics(o.Observe, store)
 	return c, nil
 }
@@ -93,12 +93,13 @@ func (c *Cache) Prepare(ctx context.Context, next *spec.Snapshot) (product.Chang
 	old := c.zones.Load()
 	e := old.byID.Edit()
 	var faults []error
-	for id, config := range next.Zones {
-		if old.configs[id] == config {
-			continue
-		}
+	for id, config := range next.Changed(old.from) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if config == nil {
+			e.Delete(id)
+			continue
 		}
 		z, err := compileZone(config, old.byID.Get(id))
 		if err != nil {
@@ -110,14 +111,7 @@ func (c *Cache) Prepare(ctx context.Context, next *spec.Snapshot) (product.Chang
 	if faults != nil {
 		return nil, errors.Join(faults...)
 	}
-	if e.Len() > len(next.Zones) {
-		for id := range old.configs {
-			if next.Zones[id] == nil {
-				e.Delete(id)
-			}
-		}
-	}
-	return product.Commit(func() { c.zones.Store(&table{byID: e.Map(), configs: next.Zones}) }), nil
+	return product.Commit(func() { c.zones.Store(&table{byID: e.Map(), from: next}) }), nil
 }
 
 // Run indexes the disk tier and keeps it in order until ctx ends; then it ends what is being

@@ -13,8 +13,8 @@ import (
 
 // table is every zone. Immutable; its next version shares what did not change.
 type table struct {
-	byID    hamt.Map[*zone]
-	configs map[string]*spec.ZoneConfig // that it was compiled from
+	byID hamt.Map[*zone]
+	from *spec.Snapshot // that it was compiled from
 }
 
 // zone is what a zone's settings and rules come to. Immutable.

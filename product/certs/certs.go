@@ -75,7 +75,7 @@ func New(o Options) (*Certs, error) {
 	c.metrics = newMetrics(c)
 	c.ring = newKeyring(o.KeyPairs, c.loadPair)
 	c.configs = newConfigs(c)
-	c.table.Store(&table{})
+	c.table.Store(&table{from: spec.NewSnapshot()})
 	if o.ACME.Directory != "" {
 		if c.orders, err = newOrders(c, o.ACME, filepath.Join(o.Dir, "acme")); err != nil {
 			return nil, err

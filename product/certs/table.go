@@ -26,9 +26,9 @@ var sourceNames = [sources]string{"custom", "acme", "local"}
 
 // table is what the hot path reads: immutable, replaced as a whole.
 type table struct {
-	zones   hamt.Map[*zoneTable]        // by zone name
-	configs map[string]*spec.ZoneConfig // that it was compiled from, by zone ID
-	revoked map[string]struct{}         // serials of revoked origin certificates
+	zones   hamt.Map[*zoneTable] // by zone name
+	from    *spec.Snapshot       // that it was compiled from
+	revoked map[string]struct{}  // serials of revoked origin certificates
 }
 
 // zoneTable is one compiled zone. Immutable but for the slots' key pairs.
@@ -70,16 +70,13 @@ func (n *names) add(name string, s *slot) {
 
 // compile builds the table of next and takes over from prev what did not change.
 func compile(next *spec.Snapshot, prev *table) *table {
-	t := &table{configs: next.Zones, revoked: revokedSerials(next)}
+	t := &table{from: next, revoked: revokedSerials(next)}
 	var changed []*spec.ZoneConfig
-	same := len(next.Zones) == len(prev.configs)
-	for id, config := range next.Zones {
-		old := prev.configs[id]
-		if old == config {
-			continue
-		}
+	same := true
+	for id, config := range next.Changed(prev.from) {
+		old := prev.from.Zones[id]
 		changed = append(changed, config)
-		same = same && old != nil && old.Zone.Name == config.Zone.Name && inService(old.Zone) == inService(config.Zone)
+		same = same && config != nil && old != nil && old.Zone.Name == config.Zone.Name && inService(old.Zone) == inService(config.Zone)
 	}
 	if same {
 		// The usual case: nothing came, went or changed its standing, so who is served stays.

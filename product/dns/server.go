@@ -113,12 +113,16 @@ func (s *Server) Prepare(ctx context.Context, next *spec.Snapshot) (product.Chan
 	old := s.table.Load()
 	e := old.edit()
 	var faults []error
-	for _, id := range changedZones(e, old.configs, next.Zones) {
+	for id, config := range next.Changed(old.from) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		before := old.byID.Get(id)
-		z, err := compile(before, next.Zones[id])
+		if config == nil {
+			e.remove(before)
+			continue
+		}
+		z, err := compile(before, config)
 		if err != nil {
 			faults = append(faults, &product.ZoneError{ZoneID: id, Err: err})
 			continue
@@ -136,34 +140,10 @@ func (s *Server) Prepare(ctx context.Context, next *spec.Snapshot) (product.Chan
 		return nil, errors.Join(faults...)
 	}
 	t := *old
-	t.configs, t.deepest = next.Zones, e.deepest
+	t.from, t.deepest = next, e.deepest
 	t.zones, t.byID, t.flat = e.zones.Map(), e.byID.Map(), e.flat.Map()
 	t.edge = newEdgeSets(s.options.Addresses(), s.options.ALPN)
 	return product.Commit(func() { s.commit(&t) }), nil
-}
-
-// changedZones returns the zones that are new or differ, after it took those out of e that are gone.
-func changedZones(e *tableEdit, old, next map[string]*spec.ZoneConfig) []string {
-	var changed []string
-	kept := 0
-	for id, config := range next {
-		before := old[id]
-		if before != nil {
-			kept++
-		}
-		if before != config {
-			changed = append(changed, id)
-		}
-	}
-	if kept == len(old) {
-		return changed
-	}
-	for id := range old {
-		if next[id] == nil {
-			e.remove(e.byID.Get(id))
-		}
-	}
-	return changed
 }
 
 // doubleZone blames the younger of two zones of the same name.

@@ -11,8 +11,8 @@ import (
 
 // table is everything that is answered from. Immutable.
 type table struct {
-	zones   hamt.Map[*zone]             // by name in wire form
-	configs map[string]*spec.ZoneConfig // that the zones were compiled from, by ID
+	zones   hamt.Map[*zone] // by name in wire form
+	from    *spec.Snapshot  // that the zones were compiled from
 	byID    hamt.Map[*zone]
 	flat    hamt.Map[*zone] // by name, those with flattened CNAMEs
 	deepest int             // labels of the zone with the most
@@ -33,7 +33,7 @@ func newTable() *table {
 	version.strings("selvage")
 	version.end(at)
 	version.set.wire[5] = mdns.ClassCHAOS // after pointer and type
-	return &table{any: hinfo.done(), version: version.done()}
+	return &table{from: spec.NewSnapshot(), any: hinfo.done(), version: version.done()}
 }
 
 // tableEdit is a table in the making.

@@ -50,7 +50,7 @@ func New(o Options) *Proxy {
 		hosts:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "selvage_proxy_hosts", Help: "Names with a proxied record in zones that are served."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "selvage_proxy_refused_total", Help: "Requests that did not get past the host table, by reason."}, []string{"reason"}),
 	}
-	p.current.Store(&table{})
+	p.current.Store(&table{from: spec.NewSnapshot()})
 	o.Observe.Register(p.hosts, p.refused)
 	return p
 }

@@ -16,11 +16,11 @@ import (
 // table is every host that is known. Immutable but for the turns that addresses take; its next
 // version shares what did not change, so that a change costs the same however much there is.
 type table struct {
-	zones  map[string]*spec.ZoneConfig // that the table was made of, by ID
-	sites  hamt.Map[*site]             // by zone name
-	byID   hamt.Map[*site]             // by zone ID
-	rivals hamt.Map[[]*site]           // by zone name, where more than one zone has it
-	hosts  int                         // proxied names of the sites that are served
+	from   *spec.Snapshot    // that the table was made of
+	sites  hamt.Map[*site]   // by zone name
+	byID   hamt.Map[*site]   // by zone ID
+	rivals hamt.Map[[]*site] // by zone name, where more than one zone has it
+	hosts  int               // proxied names of the sites that are served
 }
 
 // site is one zone, ready for requests.
@@ -57,12 +57,13 @@ var nothing = &name{}
 func (t *table) with(ctx context.Context, next *spec.Snapshot) (*table, []error) {
 	e := &tableEdit{sites: t.sites.Edit(), byID: t.byID.Edit(), rivals: t.rivals.Edit()}
 	var faults []error
-	for id, z := range next.Zones {
-		if t.zones[id] == z {
-			continue
-		}
+	for id, z := range next.Changed(t.from) {
 		if err := ctx.Err(); err != nil {
 			return nil, []error{err}
+		}
+		if z == nil {
+			e.replace(id, nil)
+			continue
 		}
 		s, err := newSite(t.byID.Get(id), z)
 		if err != nil {
@@ -71,14 +72,7 @@ func (t *table) with(ctx context.Context, next *spec.Snapshot) (*table, []error)
 		}
 		e.replace(id, s)
 	}
-	if faults == nil && e.byID.Len() > len(next.Zones) {
-		for id := range t.zones {
-			if next.Zones[id] == nil {
-				e.replace(id, nil)
-			}
-		}
-	}
-	return &table{zones: next.Zones, sites: e.sites.Map(), byID: e.byID.Map(), rivals: e.rivals.Map(), hosts: t.hosts + e.hosts}, faults
+	return &table{from: next, sites: e.sites.Map(), byID: e.byID.Map(), rivals: e.rivals.Map(), hosts: t.hosts + e.hosts}, faults
 }
 
 // tableEdit is a table in the making.
