@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"selvage/foundation/fault"
 )
@@ -140,13 +141,16 @@ func pageJSON(ex *Exchange, f *Failure, ray string) []byte {
 	return append(body, '\n')
 }
 
-const pageStyle = `:root{color-scheme:light dark;--fg:#1b1d22;--bg:#fff;--dim:#667;--line:#dde;--ok:#2a7d4f;--bad:#b3261e}
-@media(prefers-color-scheme:dark){:root{--fg:#e8e8ec;--bg:#16171b;--dim:#99a;--line:#334;--ok:#6fcf97;--bad:#ff8a80}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:44rem;margin:12vh auto;padding:0 1.5rem}
-h1{font-size:1.6rem;margin:0 0 .2em}h1 small{color:var(--dim);font-weight:400}
-ol{display:flex;list-style:none;padding:1em 0;margin:1.5em 0;border:solid var(--line);border-width:1px 0}
-li{flex:1;text-align:center}b{display:block}.ok{color:var(--ok)}.bad{color:var(--bad)}
-footer{color:var(--dim);font-size:.85rem}code{overflow-wrap:anywhere}`
+const pageStyle = `:root{color-scheme:light dark;--ink:#1d2430;--soft:#5b6675;--line:#d9dee6;--paper:#fbfbf9;--card:#fff;--mark:#0b6e4f;--warm:#b3541e;--bad:#b3261e}
+@media(prefers-color-scheme:dark){:root{--ink:#e8ebf0;--soft:#9aa5b4;--line:#2c3440;--paper:#14181f;--card:#1b212a;--mark:#4fc59a;--warm:#e39a68;--bad:#ff8a80}}
+body{font:16px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:0}
+body:before{content:"";display:block;height:6px;background:repeating-linear-gradient(90deg,var(--mark) 0 14px,transparent 14px 18px,var(--warm) 18px 24px,transparent 24px 28px)}
+main{max-width:46rem;margin:0 auto;padding:9vh 1.25rem 3rem}
+h1{font-size:2rem;line-height:1.2;margin:0}h1+p{color:var(--soft);margin:.3rem 0 1.6rem}
+section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:1.1rem 1.25rem}section p{margin:0}
+ol{display:flex;list-style:none;margin:0 0 1.1rem;padding:0 0 1.1rem;border-bottom:1px solid var(--line)}
+li{flex:1;text-align:center;overflow-wrap:anywhere;padding:0 .3rem}b{display:block;font-size:1.5rem;line-height:1.3}.ok{color:var(--mark)}.bad{color:var(--bad)}small{color:var(--soft);display:block}
+footer{color:var(--soft);font-size:.85rem;margin-top:1.1rem;overflow-wrap:anywhere}`
 
 // pageHTML is one small page that needs nothing else.
 func pageHTML(ex *Exchange, f *Failure, ray string) []byte {
@@ -157,11 +161,11 @@ func pageHTML(ex *Exchange, f *Failure, ray string) []byte {
 	title := html.EscapeString(titleOf(f))
 	var b strings.Builder
 	b.WriteString("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><meta name=robots content=noindex><title>" +
-		number(f) + ": " + title + "</title><style>" + pageStyle + "</style><h1>" + title + " <small>error " + number(f) + "</small></h1>")
+		number(f) + ": " + title + "</title><style>" + pageStyle + "</style><main><h1>" + title + "</h1><p>Error " + number(f) + "</p><section>")
 	if f.Status >= 520 {
-		b.WriteString("<ol><li>You<b class=ok>working</b><li>Selvage<b class=ok>working</b><li><code>" + host + "</code><b class=bad>error</b></ol>")
+		b.WriteString("<ol><li><b class=ok>\u2713</b>You<small>working</small><li><b class=ok>\u2713</b>Selvage<small>working</small><li><b class=bad>\u2717</b>" + host + "<small>error</small></ol>")
 	}
-	b.WriteString("<p>" + html.EscapeString(f.Detail) + "</p><footer>Ray ID <code>" + html.EscapeString(ray) + "</code> · " +
-		html.EscapeString(f.Reason) + " · " + host + "</footer></html>\n")
+	b.WriteString("<p>" + html.EscapeString(f.Detail) + "</p></section><footer>Ray ID <code>" + html.EscapeString(ray) + "</code> · " +
+		html.EscapeString(f.Reason) + " · " + host + " · " + time.Now().UTC().Format("2006-01-02 15:04:05 UTC") + "</footer></main></html>\n")
 	return []byte(b.String())
 }
