@@ -225,7 +225,8 @@ func statusOf(f *fault.Error) (status, code int) {
 	case fault.NotFound:
 		return http.StatusNotFound, 7003
 	case fault.Conflict:
-		return http.StatusConflict, 1009
+		// As at Cloudflare, and not 409: its SDKs take that for a lock and try again.
+		return http.StatusBadRequest, 1009
 	case fault.Unauthenticated:
 		return http.StatusUnauthorized, 10000
 	case fault.Denied:
