@@ -134,6 +134,22 @@ func buildCIDR(_ *compiler, n *node, args []code) code {
 	}}
 }
 
+// maxJoined is the longest text that concat and join make, in bytes; a longer one counts as missing.
+// A field is hardly longer than 32 KiB, but concat can name it many times.
+const maxJoined = 64 << 10
+
+// joined returns texts with sep between them, if that is not too long.
+func joined(texts []string, sep string) (string, bool) {
+	n := len(sep) * max(len(texts)-1, 0)
+	for _, s := range texts {
+		n += len(s)
+	}
+	if n > maxJoined {
+		return "", false
+	}
+	return strings.Join(texts, sep), true
+}
+
 func buildConcat(_ *compiler, _ *node, args []code) code {
 	return code{s: func(v Values) (string, bool) {
 		var room [8]string
@@ -145,7 +161,7 @@ func buildConcat(_ *compiler, _ *node, args []code) code {
 			}
 			parts = append(parts, s)
 		}
-		return strings.Join(parts, ""), true
+		return joined(parts, "")
 	}}
 }
 
@@ -179,7 +195,8 @@ func buildJoin(c *compiler, _ *node, args []code) code {
 		defer c.give(sc)
 		l, ok := array(v, sc)
 		between, okBetween := separator(v)
-		return strings.Join(l.texts, between), ok && okBetween
+		s, short := joined(l.texts, between)
+		return s, ok && okBetween && short
 	}}
 }
 

@@ -40,6 +40,10 @@ func Compile(src string, s *Schema) (*Expr, error) {
 // Match tells whether the condition holds for v.
 func (e *Expr) Match(v Values) bool { return e.match(v) }
 
+// Program returns how many instructions the expression's regular expressions have together; see
+// CheckPrograms.
+func (e *Expr) Program() int { return e.root.program }
+
 // String returns the normal form: it compiles to the same expression, and equal expressions that
 // differ only in notation have the same.
 func (e *Expr) String() string { return e.root.String() }

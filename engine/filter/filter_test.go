@@ -212,6 +212,26 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// TestJoinedTextIsBounded: naming a long field many times makes nothing that is longer still.
+func TestJoinedTextIsBounded(t *testing.T) {
+	r := example()
+	r.texts[filter.HTTPPath] = "/" + strings.Repeat("x", 20_000)
+	for src, want := range map[string]bool{
+		`len(concat(` + strings.Repeat("http.request.uri.path,", 2) + `"")) gt 40000`: true,
+		`len(concat(` + strings.Repeat("http.request.uri.path,", 4) + `"")) ge 0`:     false,
+		`len(join(split(http.request.uri.path, "y", 9), "y")) gt 20000`:               true,
+	} {
+		e, err := filter.Compile(src, filter.RequestSchema())
+		if err != nil {
+			t.Errorf("Compile(%q): %v", src, err)
+			continue
+		}
+		if got := e.Match(r); got != want {
+			t.Errorf("%s = %v, want %v", src, got, want)
+		}
+	}
+}
+
 func TestFaults(t *testing.T) {
 	schema := filter.RequestSchema()
 	tests := []struct {

@@ -50,6 +50,8 @@ type node struct {
 	re    *regexp.Regexp
 	wild  *wildcard
 	set   *set
+
+	program int // of the whole expression's root: instructions of its regular expressions
 }
 
 // each tells whether n stands for every element of an array in turn, n.typ being the type of one.

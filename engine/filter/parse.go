@@ -19,6 +19,7 @@ type parser struct {
 	depth     int
 	regexes   int
 	repeats   int
+	program   int  // instructions of all regular expressions
 	replacing bool // regex_replace or wildcard_replace was used
 }
 
@@ -43,6 +44,7 @@ func parse(src string, s *Schema, forValue bool) (*node, error) {
 	if n.each() {
 		return nil, faultAt(src, n.from, n.to, "[*] gives one value for each element; use it within a function such as any() or all()")
 	}
+	n.program = p.program
 	return n, nil
 }
 
@@ -386,6 +388,7 @@ func (p *parser) regex(from int, pattern string) (*regexp.Regexp, error) {
 	if err != nil {
 		return nil, p.fail(from, "not a valid regular expression: %v", err)
 	}
+	p.program += len(program.Inst)
 	// What is written out costs an instruction or two a character; more than that are repeats.
 	if p.repeats += max(0, len(program.Inst)-2*len(pattern)); p.repeats > MaxRepeats {
 		return nil, p.fail(from, "repeats such as a{1,100} make the regular expressions %d instructions longer, the limit is %d; repeat less", p.repeats, MaxRepeats)

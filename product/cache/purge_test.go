@@ -141,6 +141,13 @@ func TestRuleFaults(t *testing.T) {
 	if len(all) != 2 || all[0].Field != "rules[0].expression" || all[1].Field != "rules[1].action" {
 		t.Errorf("got %v, want faults at rules[0].expression and rules[1].action", all)
 	}
+	costly := ruleset("z")
+	for i := range 300 {
+		costly.Rules = append(costly.Rules, spec.Rule{Expression: fmt.Sprintf("http.request.uri.path matches \"[a-z]*[a-y]*[a-x]*%d\"", i), Action: "set_cache_settings", ActionParameters: []byte(`{"cache": true}`), Enabled: true})
+	}
+	if all := fault.All(check(costly)); len(all) != 1 || all[0].Field != "rules" || all[0].Kind != fault.TooMuch {
+		t.Errorf("regular expressions that cost too much together: got %v, want one fault at rules", all)
+	}
 	good := ruleset("z", `{"cache": true, "edge_ttl": {"mode": "override_origin", "default": 60, "status_code_ttl": [{"status_code": 200, "value": 50}, {"status_code_range": {"from": 201, "to": 300}, "value": 30}]},
 		"browser_ttl": {"mode": "respect_origin"}, "serve_stale": {"disable_stale_while_updating": true}, "respect_strong_etags": true, "origin_error_page_passthru": false, "origin_cache_control": true,
 		"cache_key": {"ignore_query_strings_order": false, "cache_deception_armor": true, "cache_by_device_type": true, "custom_key": {"query_string": {"exclude": {"all": true}},

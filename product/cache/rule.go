@@ -113,6 +113,7 @@ func compileRules(r *spec.Ruleset) ([]rule, error) {
 	var out []rule
 	var faults []error
 	schema := filter.RequestSchema()
+	program := 0
 	for i, in := range r.Rules {
 		at := fmt.Sprintf("rules[%d]", i)
 		when, err := filter.Compile(in.Expression, schema)
@@ -125,7 +126,13 @@ func compileRules(r *spec.Ruleset) ([]rule, error) {
 		}
 		if in.Enabled {
 			out = append(out, rule{when, set})
+			if when != nil {
+				program += when.Program()
+			}
 		}
+	}
+	if err := filter.CheckPrograms(program); err != nil {
+		faults = append(faults, under("rules", err))
 	}
 	return out, errors.Join(faults...)
 }

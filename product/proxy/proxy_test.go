@@ -310,6 +310,13 @@ func TestOriginRuleFaults(t *testing.T) {
 			t.Errorf("Check(%s, %s, %s) = %v, want one fault at %s", tt.expression, tt.action, tt.params, err, tt.field)
 		}
 	}
+	var costly []spec.Rule
+	for range 300 {
+		costly = append(costly, spec.Rule{Expression: `http.host matches "[a-z]*[a-y]*[a-x]*1"`, Action: "route", ActionParameters: json.RawMessage(`{"origin":{"port":1}}`), Enabled: true})
+	}
+	if all := fault.All(check(ruleset(costly...))); len(all) != 1 || all[0].Field != "rules" {
+		t.Errorf("regular expressions that cost too much together: got %v, want one fault at rules", all)
+	}
 	bad := ruleset(spec.Rule{Expression: "nonsense", Action: "route", Enabled: true})
 	_, err := p.Prepare(t.Context(), world().With(2, []spec.Change{{Key: bad.Key(), Noun: bad}}))
 	var zone *product.ZoneError

@@ -59,6 +59,7 @@ func compileRules(r *spec.Ruleset) ([]originRule, error) {
 	}
 	var rules []originRule
 	var faults []error
+	program := 0
 	for i := range r.Rules {
 		rule, err := compileRule(&r.Rules[i])
 		for _, f := range fault.All(err) {
@@ -66,7 +67,11 @@ func compileRules(r *spec.Ruleset) ([]originRule, error) {
 		}
 		if err == nil && r.Rules[i].Enabled {
 			rules = append(rules, rule)
+			program += rule.when.Program()
 		}
+	}
+	for _, f := range fault.All(filter.CheckPrograms(program)) {
+		faults = append(faults, f.At("rules"))
 	}
 	return rules, errors.Join(faults...)
 }
