@@ -107,7 +107,7 @@ func (a *API) createAccount(ctx context.Context, c *product.Call) (product.Reply
 	if err != nil {
 		return product.Reply{}, err
 	}
-	if !a.keys.token(c.Actor.TokenID).ownsAll() {
+	if k := a.keys.token(c.Actor.TokenID); k == nil || !k.ownsAll() {
 		return product.Reply{}, refuse(403, 10000, "Authentication error: creating accounts needs Account Settings Write on com.cloudflare.api.account.*")
 	}
 	acc := &spec.Account{ID: spec.NewID(), CreatedOn: spec.Timestamp(a.o.Clock.Now())}

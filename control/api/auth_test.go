@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,6 +273,32 @@ func TestTokenLife(t *testing.T) {
 		if got := from(bound, addr); got != want {
 			t.Errorf("from %s = %d, want %d", addr, got, want)
 		}
+	}
+}
+
+// TestTokenLimit: those who create at the same time count each other.
+func TestTokenLimit(t *testing.T) {
+	s := newSite(t)
+	path := "/accounts/" + s.owner.AccountID + "/tokens"
+	body := `{"name":"x","policies":[` + s.policy("allow", `{"com.cloudflare.api.account.*":"*"}`, "Zone Read") + `]}`
+	var made atomic.Int32
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 33 {
+				r := httptest.NewRequest("POST", "/client/v4"+path, strings.NewReader(body))
+				r.Header.Set("Authorization", "Bearer "+s.owner.Secret)
+				w := httptest.NewRecorder()
+				s.ServeHTTP(w, r)
+				if w.Code == 200 {
+					made.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if made.Load() != 500 {
+		t.Errorf("%d tokens were made, the limit is 500", made.Load())
 	}
 }
 

@@ -206,15 +206,21 @@ func (a *API) createToken(ctx context.Context, c *product.Call) (product.Reply, 
 		return product.Reply{}, err
 	}
 	t.IssuedOn = t.ModifiedOn
-	if len(a.keys.list(a.owned(c))) >= maxTokens {
-		return product.Reply{}, fault.New(fault.TooMuch, "There are %d tokens already, which is the limit; revoke some that are no longer used.", maxTokens).At("name")
-	}
 	secret := newSecret()
 	t.Hash = hashToken(secret)
 	if err := a.putToken(ctx, c, t, true); err != nil {
 		return product.Reply{}, err
 	}
-	v := a.viewToken(a.keys.token(t.ID))
+	return a.showToken(t.ID, secret)
+}
+
+// showToken answers with a token as it is after a change, and its secret if that is new.
+func (a *API) showToken(id, secret string) (product.Reply, error) {
+	k := a.keys.token(id)
+	if k == nil {
+		return product.Reply{}, fault.New(fault.NotFound, "The token was revoked meanwhile.").WithCode(1003)
+	}
+	v := a.viewToken(k)
 	v.Value = secret
 	return product.Reply{Result: v}, nil
 }
@@ -231,7 +237,7 @@ func (a *API) updateToken(ctx context.Context, c *product.Call) (product.Reply, 
 	if err := a.putToken(ctx, c, &t, false); err != nil {
 		return product.Reply{}, err
 	}
-	return product.Reply{Result: a.viewToken(a.keys.token(t.ID))}, nil
+	return a.showToken(t.ID, "")
 }
 
 func (a *API) deleteToken(ctx context.Context, c *product.Call) (product.Reply, error) {
@@ -267,6 +273,10 @@ func (a *API) putToken(ctx context.Context, c *product.Call, t *spec.Token, fres
 		}
 		if old == nil && !fresh {
 			return fault.New(fault.NotFound, "The token was revoked meanwhile.").WithCode(1003)
+		}
+		// Counted here, where one edit follows another: creations at the same time count each other.
+		if fresh && len(a.keys.list(a.owned(c))) >= maxTokens {
+			return fault.New(fault.TooMuch, "There are %d tokens already, which is the limit; revoke some that are no longer used.", maxTokens).At("name")
 		}
 		return tx.Put(t)
 	})
