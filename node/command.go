@@ -1,6 +1,8 @@
 package node
 
 import (
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -49,6 +51,9 @@ or breaking a connection.`,
 		})
 		delete(given, "takeover")
 		delete(given, "rebuild")
+		// net/http reports to the global logger what origins and clients do wrong, as often as they do
+		// it; what the node itself has to say goes to its own.
+		log.SetOutput(io.Discard)
 		reload := make(chan os.Signal, 1)
 		signal.Notify(reload, syscall.SIGHUP)
 		defer signal.Stop(reload)

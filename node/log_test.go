@@ -1,0 +1,47 @@
+package node_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestOriginsCannotFillTheLog: what an origin sends that nobody asked for, net/http reports to the
+// global logger each time.
+func TestOriginsCannotFillTheLog(t *testing.T) {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmore")
+		io.Copy(io.Discard, c)
+	}))
+	defer origin.Close()
+	p := up(t, t.TempDir())
+	p.addSite("chatty.test", origin)
+	for range 20 {
+		req, _ := http.NewRequest("GET", p.HTTP, nil)
+		req.Host = "chatty.test"
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if string(body) != "ok" {
+			t.Errorf("body %q, want ok", body)
+		}
+	}
+	if err := p.stop(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if log := p.log.String(); strings.Contains(log, "Unsolicited") {
+		t.Errorf("the log holds what the origin sent:\n%s", log)
+	}
+}
