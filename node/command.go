@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"io"
 	"log"
 	"os"
@@ -24,7 +25,7 @@ environment (--cache-disk as SELVAGE_CACHE_DISK) or in a TOML file given with --
 
 SIGTERM and SIGINT let requests finish and end the node; a second one ends it at once. SIGHUP, or
 ` + "`selvage up --takeover`" + ` from a new version of the program, replaces the process without refusing
-or breaking a connection.`,
+or breaking a connection. Closing the terminal that the node was started from ends it.`,
 		Example: `  selvage up --demo
   selvage up --data /var/lib/selvage --http :80 --https :443 --dns :53
   selvage up --data /var/lib/selvage --takeover
@@ -54,14 +55,46 @@ or breaking a connection.`,
 		// net/http reports to the global logger what origins and clients do wrong, as often as they do
 		// it; what the node itself has to say goes to its own.
 		log.SetOutput(io.Discard)
-		reload := make(chan os.Signal, 1)
-		signal.Notify(reload, syscall.SIGHUP)
-		defer signal.Stop(reload)
-		return Run(c.Context(), Launch{
+		hangup, reload := make(chan os.Signal, 1), make(chan os.Signal, 1)
+		signal.Notify(hangup, syscall.SIGHUP)
+		defer signal.Stop(hangup)
+		ctx, stop := context.WithCancel(c.Context())
+		defer stop()
+		go passOn(ctx, hangup, reload, hasTerminal(), stop)
+		return Run(ctx, Launch{
 			Flags: given, Environ: os.Environ(), Takeover: takeover, Rebuild: rebuild, Reload: reload, Stdout: c.OutOrStdout(), Stderr: c.ErrOrStderr(),
 		})
 	}
 	return c
+}
+
+// passOn gives SIGHUP to reload, except where it says that the terminal the node was started from
+// has been closed: that ends the node, as it ends other programs.
+func passOn(ctx context.Context, hangup <-chan os.Signal, reload chan<- os.Signal, onTerminal bool, stop func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case sig := <-hangup:
+			if onTerminal && !hasTerminal() {
+				stop()
+				return
+			}
+			select {
+			case reload <- sig:
+			default: // one is waiting already
+			}
+		}
+	}
+}
+
+// hasTerminal tells whether the process has a controlling terminal.
+func hasTerminal() bool {
+	f, err := os.OpenFile("/dev/tty", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err == nil {
+		f.Close()
+	}
+	return err == nil
 }
 
 // flagText is a setting as it is given on the command line; LoadConfig reads it, with the
