@@ -79,7 +79,7 @@ func startNginxPlain(dir string, originPort int) (*peer, error) {
 // startNginxTuned has larger buffers, a buffered log and open files remembered.
 func startNginxTuned(dir string, originPort int) (*peer, error) {
 	return nginxPeer(dir, "nginx tuned", originPort, "access_log "+filepath.Join(dir, "nginx-tuned.log")+` combined buffer=64k flush=1s;
-  proxy_buffers 16 32k; proxy_buffer_size 32k; proxy_busy_buffers_size 128k; tcp_nopush on; ssl_buffer_size 16k;
+  proxy_buffers 16 32k; proxy_buffer_size 32k; proxy_busy_buffers_size 128k; ssl_buffer_size 16k;
   open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;`)
 }
 
