@@ -1,8 +1,10 @@
 package product
 
 import (
+	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 
@@ -18,6 +20,10 @@ type Route struct {
 	Summary    string // one line, imperative: "List the DNS records of a zone."
 	MaxBody    int64  // bytes; 0 means 1 MiB
 	Handle     func(ctx context.Context, c *Call) (Reply, error)
+
+	// Public routes are answered without a token: the handler knows by itself who may ask, as by a
+	// secret in the path or a token of its own kind.
+	Public bool
 }
 
 // Permission is a right in the words of Cloudflare's permission groups: Group "DNS" and Write
@@ -51,6 +57,11 @@ type Reply struct {
 	Info     *PageInfo // becomes "result_info"; nil leaves it out
 	Messages []Message // becomes "messages"
 	Raw      *Raw      // instead of an envelope: exports, values, streams
+
+	// Upgrade is set with Status 101: once the head, with Header, is sent, the connection is the
+	// function's, which ends when ctx does. r holds what the client sent already.
+	Upgrade func(ctx context.Context, conn net.Conn, r *bufio.Reader)
+	Header  http.Header // of an Upgrade: further fields of the head
 }
 
 // PageInfo is the v4 API's result_info. Page and PerPage count from 1.

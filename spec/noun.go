@@ -62,6 +62,14 @@ var kinds = map[Kind]kind{
 	KindUser:        {decodeAs[User], nil},
 
 	KindOriginCertificate: {decodeAs[OriginCertificate], applyOriginCertificate},
+
+	KindWorker:           {decodeAs[Worker], applyWorker},
+	KindWorkerVersion:    {decodeAs[WorkerVersion], applyWorkerVersion},
+	KindWorkerDeployment: {decodeAs[WorkerDeployment], nil},
+	KindWorkerRoute:      {decodeAs[WorkerRoute], applyWorkerRoute},
+	KindWorkerDomain:     {decodeAs[WorkerDomain], applyWorkerDomain},
+	KindWorkerSubdomain:  {decodeAs[WorkerSubdomain], applyWorkerSubdomain},
+	KindObjectNamespace:  {decodeAs[ObjectNamespace], applyObjectNamespace},
 }
 
 // Decode reads a stored noun. Unknown fields are kept out silently here, for an older program must

@@ -17,6 +17,7 @@ type Snapshot struct {
 	Zones    map[string]*ZoneConfig // by zone ID
 
 	Origins map[string]*OriginCertificate // issued by the origin CA, by ID
+	Workers map[string]*AccountWorkers    // by account ID; see WorkersOf
 
 	trail trail
 }
@@ -140,6 +141,7 @@ type ZoneConfig struct {
 	Rulesets     []*Ruleset         // sorted by phase, ID
 	Certificates []*Certificate     // sorted by ID
 	Packs        []*CertificatePack // what the node orders certificates for
+	WorkerRoutes []*WorkerRoute     // sorted by ID
 }
 
 // Change is one noun put (Noun set) or deleted (Noun nil) under Key.
@@ -160,7 +162,7 @@ func NewSnapshot() *Snapshot {
 // With returns the snapshot at version after changes. s is not touched. Nouns whose zone does not
 // exist are left out; deleting a zone takes all of its nouns with it.
 func (s *Snapshot) With(version uint64, changes []Change) *Snapshot {
-	next := &Snapshot{Version: version, Accounts: maps.Clone(s.Accounts), Zones: maps.Clone(s.Zones), Origins: maps.Clone(s.Origins)}
+	next := &Snapshot{Version: version, Accounts: maps.Clone(s.Accounts), Zones: maps.Clone(s.Zones), Origins: maps.Clone(s.Origins), Workers: s.Workers}
 	if next.Origins == nil {
 		next.Origins = map[string]*OriginCertificate{}
 	}
@@ -202,6 +204,12 @@ func (s *Snapshot) Nouns() []Noun {
 		for _, p := range z.Packs {
 			all = append(all, p)
 		}
+		for _, r := range z.WorkerRoutes {
+			all = append(all, r)
+		}
+	}
+	for _, w := range s.Workers {
+		all = append(all, w.nouns()...)
 	}
 	return all
 }
@@ -287,6 +295,8 @@ type edit struct {
 	next    *Snapshot
 	touched map[string]bool
 	records map[string]map[string]recordEdit // by zone ID and record ID
+
+	workersTouched map[string]*AccountWorkers // by account ID: copies that are this edit's own
 }
 
 // recordEdit is what becomes of one record.
@@ -404,6 +414,10 @@ func applyAccount(e *edit, c Change) {
 	key, next := c.Key, c.Noun
 	if next == nil {
 		delete(e.next.Accounts, key.ID)
+		if e.next.Workers[key.ID] != nil {
+			e.workers(key.ID)
+			delete(e.next.Workers, key.ID)
+		}
 		return
 	}
 	e.next.Accounts[key.ID] = next.(*Account)

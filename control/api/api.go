@@ -167,10 +167,10 @@ func (a *API) handle(x *exchange, r *http.Request, out *answer) (product.Reply, 
 	}
 	x.route = e
 	c := &product.Call{Query: r.URL.Query(), Header: r.Header, Params: params}
-	if !e.public {
-		if err := a.admit(x, r, c); err != nil {
-			return product.Reply{}, err
-		}
+	if e.public {
+		c.Account = a.o.State.Snapshot().Accounts[params["account_id"]]
+	} else if err := a.admit(x, r, c); err != nil {
+		return product.Reply{}, err
 	}
 	if err := boundBody(c, r, e.MaxBody); err != nil {
 		return product.Reply{}, err

@@ -80,6 +80,9 @@ func (w *answer) reply(ctx context.Context, r product.Reply) error {
 	if r.Raw != nil {
 		return w.raw(ctx, r)
 	}
+	if r.Upgrade != nil {
+		return w.upgrade(ctx, r)
+	}
 	if r.Status == http.StatusNoContent {
 		w.begin(r.Status)
 		return nil
@@ -141,6 +144,26 @@ func (w *answer) raw(ctx context.Context, r product.Reply) error {
 		w.begin(r.Status)
 	}
 	return err
+}
+
+// upgrade sends the head and hands the connection over.
+func (w *answer) upgrade(ctx context.Context, r product.Reply) error {
+	conn, buf, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return fmt.Errorf("take over the connection: %w", err)
+	}
+	defer conn.Close()
+	w.status = http.StatusSwitchingProtocols
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return nil // the client has gone
+	}
+	fmt.Fprintf(buf, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n")
+	_ = r.Header.Write(buf)
+	fmt.Fprintf(buf, "\r\n")
+	if buf.Flush() == nil {
+		r.Upgrade(ctx, conn, buf.Reader)
+	}
+	return nil
 }
 
 // stream begins the answer at its first byte and flushes after each write.

@@ -21,7 +21,7 @@ type entry struct {
 func asEntries(routes []product.Route) []entry {
 	entries := make([]entry, len(routes))
 	for i, r := range routes {
-		entries[i].Route = r
+		entries[i].Route, entries[i].public = r, r.Public
 	}
 	return entries
 }
