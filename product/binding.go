@@ -1,0 +1,32 @@
+package product
+
+import (
+	"context"
+	"net"
+
+	"selvage/engine/isolate"
+	"selvage/spec"
+)
+
+// Binder is a product that scripts can use as env.NAME.
+type Binder interface {
+	Bindings() []BindingType
+}
+
+// BindingType is one type of binding, such as kv_namespace.
+type BindingType struct {
+	Type string // as in the v4 API
+	// Check refuses a binding at upload, with a fault that names the field: what it names has to
+	// exist and belong to the account.
+	Check func(ctx context.Context, accountID string, b *spec.WorkerBinding) error
+	// Kind is how the runtime's own client for it is called.
+	Kind isolate.BindingKind
+	// Serve answers that client on a socket that only the script reaches, until ctx ends.
+	Serve func(ctx context.Context, user BindingUser, b *spec.WorkerBinding, l net.Listener)
+}
+
+// BindingUser says whose binding it is.
+type BindingUser struct {
+	AccountID string
+	Script    string
+}
