@@ -42,6 +42,10 @@ type Call struct {
 	Header  http.Header
 	Body    io.Reader // bounded by Route.MaxBody
 
+	// Origin is how the caller named the API: scheme and host, as in "http://127.0.0.1:4400".
+	// Addresses handed to the caller begin with it. Empty if the request named no host.
+	Origin string
+
 	// Params holds the values of the path's {names}, unescaped.
 	Params map[string]string
 

@@ -166,7 +166,7 @@ func (a *API) handle(x *exchange, r *http.Request, out *answer) (product.Reply, 
 		return product.Reply{}, noRoute(r)
 	}
 	x.route = e
-	c := &product.Call{Query: r.URL.Query(), Header: r.Header, Params: params}
+	c := &product.Call{Query: r.URL.Query(), Header: r.Header, Params: params, Origin: origin(r)}
 	if e.public {
 		c.Account = a.o.State.Snapshot().Accounts[params["account_id"]]
 	} else if err := a.admit(x, r, c); err != nil {
@@ -180,6 +180,18 @@ func (a *API) handle(x *exchange, r *http.Request, out *answer) (product.Reply, 
 		reply.Messages = append(reply.Messages, a.trouble(x.zone.Zone.ID)...)
 	}
 	return reply, err
+}
+
+// origin returns scheme and host as the caller named them. What a proxy in front says of the scheme
+// is not believed: anybody can send such a field.
+func origin(r *http.Request) string {
+	switch {
+	case r.Host == "":
+		return ""
+	case r.TLS != nil:
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
 }
 
 // boundBody gives the call a body that cannot go over its route's limit.
