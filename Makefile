@@ -7,23 +7,28 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X selvage/node.Version=$(VERSION)"
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: up build test test-setup test-go test-clients lint fuzz bench help
+.PHONY: up build engines test test-setup test-go test-clients lint fuzz bench help
 .DEFAULT_GOAL := help
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 up: build ## Build, and run a whole node with a demo site (DATA=folder to keep it in)
+	@hack/setup-engines || echo "workerd could not be fetched: Workers will not run until make engines succeeds; all else does" >&2
 	@exec bin/selvage up --demo $(if $(DATA),--data $(DATA))
 
 build: ## Build bin/selvage, one static file
 	@for i in 1 2 3 4; do go mod download && break || sleep $$((i * 2)); done
 	@go build $(GOFLAGS_BUILD) -o bin/selvage ./cmd/selvage
 
+engines: ## Fetch workerd, which Workers run in, to bin/workerd
+	@hack/setup-engines
+
 test: test-setup lint test-go test-clients ## Install what the tests need and run them all
 
-test-setup: ## Install what the tests need (Debian packages, JavaScript clients)
+test-setup: ## Install what the tests need (Debian packages, JavaScript clients, workerd)
 	@hack/setup-tests
+	@hack/setup-engines
 
 test-go: build ## The module's own tests, with the race detector
 	CGO_ENABLED=1 go test -race -timeout 20m ./...
