@@ -1,0 +1,118 @@
+package workers
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"selvage/engine/isolate"
+	"selvage/foundation/fault"
+	"selvage/product"
+)
+
+var (
+	readScripts  = product.Permission{Group: "Workers Scripts"}
+	writeScripts = product.Permission{Group: "Workers Scripts", Write: true}
+)
+
+// operatorRoutes are operations that Cloudflare's API does not have, below /selvage/.
+func (w *Workers) operatorRoutes() []product.Route {
+	return []product.Route{
+		{Method: "GET", Path: "/accounts/{account_id}/selvage/workers/usage", Permission: readScripts,
+			Summary: "Show what the account's Workers take at the moment: children, requests, CPU, memory.", Handle: w.usage},
+		{Method: "POST", Path: "/accounts/{account_id}/selvage/workers/scripts/{script_name}/kill", Permission: writeScripts,
+			Summary: "End the children of a Worker at once; the next request starts it anew.", Handle: w.kill},
+		{Method: "POST", Path: "/accounts/{account_id}/selvage/workers/scripts/{script_name}/schedules/run", Permission: writeScripts,
+			Summary: "Fire a cron trigger of a Worker now, and tell its outcome.", Handle: w.runSchedule},
+	}
+}
+
+// usageLine is one unit in the answer of usage.
+type usageLine struct {
+	isolate.Usage
+	Scripts []string `json:"scripts"`
+	Version string   `json:"version_id,omitempty"`
+	Traced  bool     `json:"traced,omitempty"`
+}
+
+func (w *Workers) usage(_ context.Context, c *product.Call) (product.Reply, error) {
+	t := w.current.Load()
+	lines := []usageLine{}
+	for _, u := range w.o.Host.Usage() {
+		if u.Tenant != c.Account.ID {
+			continue
+		}
+		line := usageLine{Usage: u}
+		key, traced := strings.CutSuffix(u.Unit, tracedSuffix)
+		parts := strings.Split(key, "/")
+		switch {
+		case key == objectsKey(c.Account.ID):
+			for name, s := range t.accounts[c.Account.ID].orNone() {
+				if len(s.shares) > 0 && s.shares[0].version.unit == key {
+					line.Scripts = append(line.Scripts, name)
+				}
+			}
+		case len(parts) == 3:
+			line.Scripts, line.Version, line.Traced = parts[1:2], parts[2], traced
+		}
+		lines = append(lines, line)
+	}
+	return product.Reply{Result: lines}, nil
+}
+
+// orNone returns the account's scripts; none for nil.
+func (a *accountScripts) orNone() map[string]*script {
+	if a == nil {
+		return nil
+	}
+	return a.scripts
+}
+
+// scriptOf returns the script that a call's path names.
+func (w *Workers) scriptOf(c *product.Call) (*script, error) {
+	s := w.current.Load().find(c.Account.ID, c.Params["script_name"])
+	if s == nil {
+		return nil, fault.New(fault.NotFound, "This Worker does not exist on your account.").WithCode(10007)
+	}
+	return s, nil
+}
+
+func (w *Workers) kill(_ context.Context, c *product.Call) (product.Reply, error) {
+	s, err := w.scriptOf(c)
+	if err != nil {
+		return product.Reply{}, err
+	}
+	killed := 0
+	for _, sh := range s.shares {
+		n, err := w.o.Host.Kill(w.address(sh.version).Unit)
+		if err != nil {
+			return product.Reply{}, err
+		}
+		killed += n
+	}
+	return product.Reply{Result: map[string]int{"children": killed}}, nil
+}
+
+func (w *Workers) runSchedule(ctx context.Context, c *product.Call) (product.Reply, error) {
+	s, err := w.scriptOf(c)
+	if err != nil {
+		return product.Reply{}, err
+	}
+	var body struct {
+		Cron string `json:"cron"`
+	}
+	if err := json.NewDecoder(c.Body).Decode(&body); err != nil {
+		return product.Reply{}, fault.New(fault.Invalid, "The body is not JSON such as {\"cron\": \"*/5 * * * *\"}.")
+	}
+	if body.Cron == "" && len(s.worker.Schedules) > 0 {
+		body.Cron = s.worker.Schedules[0].Cron
+	}
+	if _, err := parseCron(body.Cron); err != nil {
+		return product.Reply{}, err
+	}
+	out, err := w.fire(ctx, destination{c.Account.ID, s.worker.Name}, body.Cron, w.o.Clock.Now())
+	if err != nil {
+		return product.Reply{}, err
+	}
+	return product.Reply{Result: out}, nil
+}
