@@ -30,6 +30,7 @@ type Exchange struct {
 	Zone   *spec.ZoneConfig // whose request it is; set by the first phase
 	Target Target           // where the origin is; set by the first phase
 	Note   Note             // what phases learned, for the log event
+	Wish   *CacheWish       // what the program that made the request asks of the cache; nil asks nothing
 
 	// Inform sends an interim response (1xx) at once; never nil. Calls after the final response
 	// began are ignored.
@@ -111,4 +112,22 @@ type Note struct {
 	OriginReused   bool
 	Reason         string   // why a request was refused or failed: a word for machines
 	Broken         []string // names of phases that failed and were skipped
+}
+
+// CacheWish is what a program asks of the cache for one request of its own: the cf options of a
+// Worker's fetch(). It goes over what the zone's settings and rules say.
+type CacheWish struct {
+	Everything bool          // eligible whatever its extension is
+	Never      bool          // neither from the cache nor into it
+	Forced     bool          // TTL counts instead of what the origin says
+	TTL        time.Duration // with Forced; 0 validates before each use
+	ByStatus   []StatusTTL   // before TTL; a TTL below 0 does not store
+	Key        string        // instead of the URL; empty for the URL
+	Tags       []string      // beside those of the response
+}
+
+// StatusTTL is a lifetime for a range of status codes, bounds included.
+type StatusTTL struct {
+	From, To int
+	TTL      time.Duration
 }

@@ -130,6 +130,12 @@ func (o *Origins) fetch(ctx context.Context, ex *Exchange) error {
 			return err
 		}
 	}
+	if t.Permit != nil {
+		var err error
+		if addrs, err = t.permitted(addrs); err != nil {
+			return err
+		}
+	}
 	var body *originBody
 	if ex.Request.Body != nil {
 		body = newOriginBody(&ex.Request)

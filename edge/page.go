@@ -114,6 +114,7 @@ var titles = map[int]string{
 	1001: "No such site here",
 	1003: "Direct IP access not allowed",
 	1016: "Origin DNS error",
+	1019: "Compute server error",
 	520:  "Web server returned an unknown response",
 	521:  "Web server is down",
 	522:  "Connection timed out",

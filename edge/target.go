@@ -16,4 +16,9 @@ type Target struct {
 	Verify      bool          // whether the certificate has to be valid for ServerName
 	HTTP2       bool          // whether to offer h2
 	ReadTimeout time.Duration // to the first byte of the response
+
+	// Permit is asked about each address before it is used, after names were resolved; an error,
+	// such as a Failure of a Guard, leaves the address out. Nil permits all: for origins of sites,
+	// which are their owner's choice.
+	Permit func(netip.AddrPort) error
 }
