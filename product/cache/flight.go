@@ -298,7 +298,7 @@ func (f *flight) fly(ex *edge.Exchange, p *plan, next edge.Handler) {
 	vary := semantics.ParseVary(&res.Header)
 	f.receive(res, &storage.Meta{
 		Key:    f.key,
-		Place:  storage.Place{Zone: f.zone, Scheme: r.Scheme, Host: r.Host, URI: r.URI(), Tags: tagsOf(&res.Header)},
+		Place:  storage.Place{Zone: f.zone, Scheme: r.Scheme, Host: r.Host, URI: r.URI(), Tags: p.withTags(tagsOf(&res.Header))},
 		Status: res.Status, Header: semantics.Without(&res.Header, v.Strip), Verdict: v,
 		Born: semantics.Birth(&res.Header, asked, got),
 		Vary: vary, Selected: semantics.Selecting(vary, &original),
@@ -368,7 +368,7 @@ func (f *flight) validated(ex *edge.Exchange, p *plan, asked, got time.Time) {
 		Born: semantics.Birth(update, asked, got), Vary: vary, Selected: old.Selected,
 	}
 	if tags := tagsOf(update); tags != nil {
-		m.Place.Tags = tags
+		m.Place.Tags = p.withTags(tags)
 	}
 	if len(vary) != len(old.Vary) || strings.Join(vary, ",") != strings.Join(old.Vary, ",") {
 		m.Vary, m.Selected = old.Vary, old.Selected

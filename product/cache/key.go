@@ -45,6 +45,7 @@ type keyPlan struct {
 	byCountry       bool
 	byLanguage      bool
 	deceptionArmour bool
+	custom          string // stands for all of it: a program's own key
 }
 
 // key returns the cache key of a request. The zone is always part of it: no rule of one tenant can
@@ -54,6 +55,10 @@ func (p *keyPlan) key(ex *edge.Exchange) storage.Key {
 	k := keyHash{b: make([]byte, 0, 512)}
 	r := &ex.Request
 	k.add('z', ex.Zone.Zone.ID)
+	if p.custom != "" {
+		k.add('u', p.custom)
+		return sha256.Sum256(k.b)
+	}
 	k.add('s', r.Scheme)
 	k.add('h', r.Host)
 	if port := r.Port; port != "" && port != defaultPorts[r.Scheme] {

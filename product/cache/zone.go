@@ -57,6 +57,7 @@ type plan struct {
 	policy     semantics.Policy
 	browser    browserTTL
 	key        keyPlan
+	tags       []string // beside those of the response
 }
 
 // browserTTL says what clients are told about how long to keep a response.
@@ -94,6 +95,7 @@ func (z *zone) plan(ex *edge.Exchange) plan {
 			}
 		}
 	}
+	p.grant(ex.Wish)
 	if z.bypass {
 		p.eligible, p.decided = false, true
 	}
