@@ -72,7 +72,7 @@ func (a *accountScripts) orNone() map[string]*script {
 func (w *Workers) scriptOf(c *product.Call) (*script, error) {
 	s := w.current.Load().find(c.Account.ID, c.Params["script_name"])
 	if s == nil {
-		return nil, fault.New(fault.NotFound, "This Worker does not exist on your account.").WithCode(10007)
+		return nil, noScript()
 	}
 	return s, nil
 }

@@ -38,11 +38,12 @@ type Options struct {
 	// Bindings are the binding types that other products bring, by type.
 	Bindings map[string]product.BindingType
 
-	ObjectsDir string // holds the storage of Durable Objects, a folder per account
-	Domain     string // under which accounts have their subdomains, such as workers.localhost
-	PoP        string // name of this place, in request.cf and CF-Ray; "LOCAL"
-	Observe    observe.Observer
-	Clock      clock.Clock
+	ObjectsDir  string   // holds the storage of Durable Objects, a folder per account
+	NameServers []string // of the zones made for subdomains
+	Domain      string   // under which accounts have their subdomains, such as workers.localhost
+	PoP         string   // name of this place, in request.cf and CF-Ray; "LOCAL"
+	Observe     observe.Observer
+	Clock       clock.Clock
 }
 
 // Workers is the product. Safe for concurrent use.
