@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -40,6 +41,10 @@ type Config struct {
 	Drain         time.Duration
 	Log           string // debug, info, warn, error
 
+	Workerd       string         // path of the runtime of Workers, off, or empty: looked for
+	WorkersDomain string         // under which accounts have subdomains for their Workers
+	WorkersAllow  []netip.Prefix // networks with private addresses that Workers may reach
+
 	ACME  certs.ACME // no directory: no certificates are ordered, the local CA signs
 	GeoIP string     // path of a MaxMind country database, empty: none
 
@@ -75,6 +80,9 @@ func settings() []setting {
 		{"cache-disk", "10GiB", "size", "disk space for cached responses; 0 caches in memory only", size(func(c *Config) *int64 { return &c.CacheDisk }, 0)},
 		{"memory-limit", "0", "size", "soft limit on the node's memory; 0 is three quarters of the machine or cgroup", size(func(c *Config) *int64 { return &c.MemoryLimit }, 0)},
 		{"drain", "30s", "time", "how long requests under way may take to finish when the node stops or is taken over", duration(func(c *Config) *time.Duration { return &c.Drain })},
+		{"workerd", "", "file", "runtime of Workers, or off (default: workerd beside this program, which make engines puts there)", text(func(c *Config) *string { return &c.Workerd })},
+		{"workers-domain", "workers.localhost", "name", "domain under which accounts have subdomains for their Workers: NAME.ACCOUNT.DOMAIN", workersDomain},
+		{"workers-allow", "", "nets", "comma-separated networks of this side that Workers may reach; private addresses are refused otherwise", networks},
 		{"acme-directory", "", "url", "ACME directory to order certificates from (default: none, the local CA signs)", text(func(c *Config) *string { return &c.ACME.Directory })},
 		{"acme-agree", "false", "bool", "agree to the terms of service of the ACME server; orders need it", boolean(func(c *Config) *bool { return &c.ACME.Agree })},
 		{"acme-email", "", "address", "contact for the operator of the ACME server", text(func(c *Config) *string { return &c.ACME.Email })},
@@ -176,6 +184,30 @@ func nameServers(c *Config, v string) error {
 			return fmt.Errorf("%q is not a host name: %w", part, err)
 		}
 		c.NameServers = append(c.NameServers, name)
+	}
+	return nil
+}
+
+func workersDomain(c *Config, v string) error {
+	name := strings.ToLower(strings.TrimSuffix(v, "."))
+	if err := spec.CheckHostname(name); err != nil {
+		return fmt.Errorf("%q is not a host name: %w", v, err)
+	}
+	c.WorkersDomain = name
+	return nil
+}
+
+func networks(c *Config, v string) error {
+	c.WorkersAllow = nil
+	for part := range strings.SplitSeq(v, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		net, err := netip.ParsePrefix(part)
+		if err != nil {
+			return fmt.Errorf("%q is not a network such as 10.1.0.0/16 or 127.0.0.1/32", part)
+		}
+		c.WorkersAllow = append(c.WorkersAllow, net)
 	}
 	return nil
 }
