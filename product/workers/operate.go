@@ -72,7 +72,7 @@ func (a *accountScripts) orNone() map[string]*script {
 func (w *Workers) scriptOf(c *product.Call) (*script, error) {
 	s := w.current.Load().find(c.Account.ID, c.Params["script_name"])
 	if s == nil {
-		return nil, noScript()
+		return nil, noScript(c.Params["script_name"])
 	}
 	return s, nil
 }

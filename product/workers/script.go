@@ -77,33 +77,40 @@ func (w *Workers) versionFor(c choice, q *edge.Request) *version {
 	if c.version != "" {
 		return w.preview(c.script, c.version)
 	}
-	shares := c.script.shares
-	if len(shares) == 0 {
+	if len(c.script.shares) == 0 {
 		return nil
 	}
-	if len(shares) == 1 {
-		return shares[0].version
-	}
-	if id := overrideOf(q.Header.Joined(versionOverride), c.script.worker.Name); id != "" {
-		for _, s := range shares {
-			if s.version.spec.ID == id {
-				return s.version
-			}
-		}
+	return c.script.pick(q).version
+}
+
+// pick chooses among the versions in force, of which there has to be one. q is nil for what is not a
+// request.
+func (s *script) pick(q *edge.Request) share {
+	if len(s.shares) == 1 {
+		return s.shares[0]
 	}
 	at := rand.Float64() * 100
-	if key := q.Header.Get(versionKey); key != "" {
-		h := fnv.New64a()
-		h.Write([]byte(c.script.worker.ID))
-		h.Write([]byte(key))
-		at = float64(mix(h.Sum64())>>11) / (1 << 53) * 100
-	}
-	for _, s := range shares {
-		if at < s.to {
-			return s.version
+	if q != nil {
+		if id := overrideOf(q.Header.Joined(versionOverride), s.worker.Name); id != "" {
+			for _, sh := range s.shares {
+				if sh.version.spec.ID == id {
+					return sh
+				}
+			}
+		}
+		if key := q.Header.Get(versionKey); key != "" {
+			h := fnv.New64a()
+			h.Write([]byte(s.worker.ID))
+			h.Write([]byte(key))
+			at = float64(mix(h.Sum64())>>11) / (1 << 53) * 100
 		}
 	}
-	return shares[len(shares)-1].version
+	for _, sh := range s.shares {
+		if at < sh.to {
+			return sh
+		}
+	}
+	return s.shares[len(s.shares)-1]
 }
 
 // mix spreads what FNV leaves in the low bits over all (the finalizer of MurmurHash3).

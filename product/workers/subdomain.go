@@ -214,11 +214,7 @@ func scriptIn(tx product.Tx, c *product.Call) (*spec.Worker, error) {
 		return nil, err
 	}
 	if n == nil {
-		return nil, noScript()
+		return nil, noScript(c.Params["script_name"])
 	}
 	return n.(*spec.Worker), nil
-}
-
-func noScript() error {
-	return fault.New(fault.NotFound, "This Worker does not exist on your account.").WithCode(10007)
 }

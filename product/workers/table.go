@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"selvage/edge"
 	"selvage/product"
@@ -17,6 +18,19 @@ type table struct {
 	domains  map[string]destination     // by custom domain
 	subs     map[string]string          // account ID by the ID of its subdomain's zone
 	accounts map[string]*accountScripts // by account ID
+
+	names func() map[string]*spec.ZoneConfig // zones by name; made when first asked for
+	homes sync.Map                           // *spec.ZoneConfig by destination; see home
+}
+
+func newTable(from *spec.Snapshot) *table {
+	return &table{from: from, routes: map[string][]route{}, names: sync.OnceValue(func() map[string]*spec.ZoneConfig {
+		names := make(map[string]*spec.ZoneConfig, len(from.Zones))
+		for _, z := range from.Zones {
+			names[z.Zone.Name] = z
+		}
+		return names
+	})}
 }
 
 // destination is a script by name.
@@ -24,7 +38,8 @@ type destination struct{ account, script string }
 
 // with returns the table of next; faults blame zones.
 func (w *Workers) with(t *table, next *spec.Snapshot) (*table, []error) {
-	made := &table{from: next, routes: maps.Clone(t.routes), domains: t.domains, subs: t.subs, accounts: t.accounts}
+	made := newTable(next)
+	made.routes, made.domains, made.subs, made.accounts = maps.Clone(t.routes), t.domains, t.subs, t.accounts
 	var faults []error
 	for id, z := range next.Changed(t.from) {
 		if z == nil || len(z.WorkerRoutes) == 0 {
@@ -102,7 +117,11 @@ func (t *table) choose(ex *edge.Exchange, skip *destination) (choice, bool) {
 			return choice{script: s, domain: true}, true
 		}
 	}
-	return t.onSubdomain(ex)
+	c, ok := t.onSubdomain(ex)
+	if ok && skip != nil && *skip == (destination{account, c.script.worker.Name}) {
+		return choice{}, false
+	}
+	return c, ok
 }
 
 // routed tells whether a zone's routes lead to the script that sends a subrequest: then they are
@@ -136,4 +155,41 @@ func (t *table) find(account, name string) *script {
 		return a.scripts[name]
 	}
 	return nil
+}
+
+// home returns a zone with a route or custom domain that leads to a script, the same one each time,
+// or nil if there is none.
+func (t *table) home(d destination) *spec.ZoneConfig {
+	if z, ok := t.homes.Load(d); ok {
+		return z.(*spec.ZoneConfig)
+	}
+	var found *spec.ZoneConfig
+	for id, routes := range t.routes {
+		z := t.from.Zones[id]
+		leads := z != nil && z.Zone.AccountID == d.account && slices.ContainsFunc(routes, func(r route) bool { return r.script == d.script })
+		if leads && (found == nil || z.Zone.Name < found.Zone.Name) {
+			found = z
+		}
+	}
+	for _, domain := range t.from.WorkersOf(d.account).Domains {
+		if z := t.from.Zones[domain.ZoneID]; domain.Service == d.script && z != nil && (found == nil || z.Zone.Name < found.Zone.Name) {
+			found = z
+		}
+	}
+	t.homes.Store(d, found)
+	return found
+}
+
+// zoneOfHost returns the account's zone with the longest name that a host is in, or nil.
+func (t *table) zoneOfHost(accountID, host string) *spec.ZoneConfig {
+	for {
+		if z := t.names()[host]; z != nil && z.Zone.AccountID == accountID {
+			return z
+		}
+		_, above, ok := strings.Cut(host, ".")
+		if !ok {
+			return nil
+		}
+		host = above
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"selvage/engine/isolate"
@@ -143,6 +144,7 @@ func (w *Workers) program(a *spec.AccountWorkers, v *spec.WorkerVersion, traced 
 			p.Entrypoints = append(p.Entrypoints, n.Name)
 		}
 	}
+	p.Doors = doorsOf(a, v.Script)
 	if p.Name == v.Script {
 		for _, n := range a.Namespaces {
 			if n.Script == v.Script {
@@ -160,6 +162,30 @@ func (w *Workers) program(a *spec.AccountWorkers, v *spec.WorkerVersion, traced 
 	}
 	return p, b.services, errors.Join(b.faults...)
 }
+
+// doorsOf returns the ways into a script that service bindings of the account's other scripts need
+// beside its entrypoints: those with props, which the callee's side has to know.
+func doorsOf(a *spec.AccountWorkers, callee string) []isolate.Door {
+	var doors []isolate.Door
+	for _, s := range a.Scripts {
+		for _, share := range s.Deployment.Versions {
+			v := a.Versions[share.VersionID]
+			if v == nil {
+				continue
+			}
+			for i := range v.Bindings {
+				if b := &v.Bindings[i]; b.Type == "service" && b.Service == callee && len(b.Props) > 0 {
+					doors = append(doors, isolate.Door{Name: doorName(v, b), Entrypoint: b.Entrypoint, Props: b.Props})
+				}
+			}
+		}
+	}
+	slices.SortFunc(doors, func(x, y isolate.Door) int { return strings.Compare(x.Name, y.Name) })
+	return doors
+}
+
+// doorName is unique to a binding of a version; no export is called so.
+func doorName(v *spec.WorkerVersion, b *spec.WorkerBinding) string { return v.ID + " " + b.Name }
 
 // binder gives a program its bindings and services.
 type binder struct {
