@@ -8,10 +8,14 @@ import (
 	"syscall"
 
 	"selvage/control/cli"
+	"selvage/engine/isolate/sandbox"
 	"selvage/node"
 )
 
 func main() {
+	if sandbox.Main() {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	// After the first signal the program ends in its own time, with the second at once.
 	context.AfterFunc(ctx, stop)
