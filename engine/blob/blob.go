@@ -130,6 +130,22 @@ func (s *Store) Has(digest string) bool {
 	return err == nil
 }
 
+// Touch tells whether the content of digest is there, and if so makes it as young as if it had just
+// been put: a collector that uses DeleteOlder leaves it alone.
+func (s *Store) Touch(digest string) (bool, error) {
+	if !IsDigest(digest) {
+		return false, nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	now := time.Now()
+	err := os.Chtimes(s.path(digest), now, now)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Verify reads the content of digest and returns an error if it is not what the digest says.
 func (s *Store) Verify(ctx context.Context, digest string) error {
 	f, err := s.Open(digest)

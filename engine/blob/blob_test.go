@@ -183,6 +183,7 @@ func TestPuttingAgainKeepsFromCollection(t *testing.T) {
 	for _, put := range []func() error{
 		func() error { _, err := s.PutBytes(t.Context(), []byte("x")); return err },
 		func() error { _, _, err := s.Put(t.Context(), strings.NewReader("x"), 0); return err },
+		func() error { _, err := s.Touch(digest); return err },
 	} {
 		if err := os.Chtimes(path, old, old); err != nil {
 			t.Fatal(err)
@@ -202,6 +203,9 @@ func TestPuttingAgainKeepsFromCollection(t *testing.T) {
 	}
 	if removed, err := s.DeleteOlder(digest, before); removed || err != nil {
 		t.Errorf("DeleteOlder of nothing = %v, %v", removed, err)
+	}
+	if there, err := s.Touch(digest); there || err != nil {
+		t.Errorf("Touch of nothing = %v, %v", there, err)
 	}
 }
 
