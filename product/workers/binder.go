@@ -32,7 +32,7 @@ func (b *binder) caller() outbound.Caller {
 		AccountID: v.AccountID, Script: v.Script, Version: v.ID, Worker: w.nameOf(v), Subrequests: v.Subrequests,
 		Zone:   func() *spec.ZoneConfig { return w.current.Load().home(destination{v.AccountID, v.Script}) },
 		ZoneOf: func(host string) *spec.ZoneConfig { return w.current.Load().zoneOfHost(v.AccountID, host) },
-		Load:   func() (uint64, int) { return w.o.Host.Load(unit) },
+		Load:   func() (uint64, int) { return w.host.Load(unit) },
 	}
 }
 
@@ -69,7 +69,7 @@ func (b *binder) relay(s *spec.WorkerBinding) isolate.Service {
 		a.Entrypoint = entry
 		return a, nil
 	}
-	return isolate.Service{Proxy: true, RPC: true, Serve: b.w.o.Outbound.Relay(b.caller(), s.Service, resolve, w.o.Host)}
+	return isolate.Service{Proxy: true, RPC: true, Serve: b.w.o.Outbound.Relay(b.caller(), s.Service, resolve, w.host)}
 }
 
 // assets is the binding to the version's own static assets.
@@ -97,7 +97,7 @@ func (w *Workers) deliver(ctx context.Context, accountID, consumer string, items
 	if s == nil || len(s.shares) == 0 {
 		return fault.New(fault.NotFound, "The tail consumer %s is not deployed.", consumer)
 	}
-	out, err := w.o.Host.Dispatch(ctx, w.address(s.shares[0].version), isolate.Event{Traces: items})
+	out, err := w.host.Dispatch(ctx, w.address(s.shares[0].version), isolate.Event{Traces: items})
 	if err != nil {
 		return err
 	}

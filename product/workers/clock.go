@@ -78,7 +78,7 @@ func (w *Workers) fire(ctx context.Context, d destination, trigger string, at ti
 		return isolate.Outcome{}, fault.New(fault.NotFound, "There is no deployed Worker %s.", d.script).WithCode(10007)
 	}
 	address := w.address(s.shares[0].version)
-	out, err := w.o.Host.Dispatch(ctx, address, isolate.Event{Scheduled: &isolate.Scheduled{Cron: trigger, Time: at}})
+	out, err := w.host.Dispatch(ctx, address, isolate.Event{Scheduled: &isolate.Scheduled{Cron: trigger, Time: at}})
 	var stopped *isolate.Stopped
 	switch {
 	case errors.As(err, &stopped):

@@ -210,7 +210,7 @@ func (w *Workers) domainChangeset(_ context.Context, c *product.Call) (product.R
 	if err := c.Decode(&in, "[].enabled", "[].previews_enabled"); err != nil {
 		return product.Reply{}, err
 	}
-	s, err := w.scriptOf(c)
+	s, err := w.ready(c)
 	if err != nil {
 		return product.Reply{}, err
 	}

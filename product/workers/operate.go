@@ -10,11 +10,6 @@ import (
 	"selvage/product"
 )
 
-var (
-	readScripts  = product.Permission{Group: "Workers Scripts"}
-	writeScripts = product.Permission{Group: "Workers Scripts", Write: true}
-)
-
 // operatorRoutes are operations that Cloudflare's API does not have, below /selvage/.
 func (w *Workers) operatorRoutes() []product.Route {
 	return []product.Route{
@@ -38,7 +33,7 @@ type usageLine struct {
 func (w *Workers) usage(_ context.Context, c *product.Call) (product.Reply, error) {
 	t := w.current.Load()
 	lines := []usageLine{}
-	for _, u := range w.o.Host.Usage() {
+	for _, u := range w.host.Usage() {
 		if u.Tenant != c.Account.ID {
 			continue
 		}
@@ -68,8 +63,8 @@ func (a *accountScripts) orNone() map[string]*script {
 	return a.scripts
 }
 
-// scriptOf returns the script that a call's path names.
-func (w *Workers) scriptOf(c *product.Call) (*script, error) {
+// ready returns the script that a call's path names, as requests find it.
+func (w *Workers) ready(c *product.Call) (*script, error) {
 	s := w.current.Load().find(c.Account.ID, c.Params["script_name"])
 	if s == nil {
 		return nil, noScript(c.Params["script_name"])
@@ -78,23 +73,21 @@ func (w *Workers) scriptOf(c *product.Call) (*script, error) {
 }
 
 func (w *Workers) kill(_ context.Context, c *product.Call) (product.Reply, error) {
-	s, err := w.scriptOf(c)
+	s, err := w.ready(c)
 	if err != nil {
 		return product.Reply{}, err
 	}
-	killed := 0
+	units := []string{}
 	for _, sh := range s.shares {
-		n, err := w.o.Host.Kill(w.address(sh.version).Unit)
-		if err != nil {
-			return product.Reply{}, err
-		}
-		killed += n
+		unit := w.address(sh.version).Unit
+		w.host.Kill(unit, "by "+c.Actor.Email)
+		units = append(units, unit)
 	}
-	return product.Reply{Result: map[string]int{"children": killed}}, nil
+	return product.Reply{Result: map[string][]string{"units": units}}, nil
 }
 
 func (w *Workers) runSchedule(ctx context.Context, c *product.Call) (product.Reply, error) {
-	s, err := w.scriptOf(c)
+	s, err := w.ready(c)
 	if err != nil {
 		return product.Reply{}, err
 	}

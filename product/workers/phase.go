@@ -50,7 +50,7 @@ func (w *Workers) handle(ctx context.Context, ex *edge.Exchange, next edge.Handl
 // run has a version answer ex.
 func (w *Workers) run(ctx context.Context, ex *edge.Exchange, v *version) error {
 	began := time.Now()
-	resp, err := w.o.Host.Fetch(ctx, w.address(v), w.request(ex))
+	resp, err := w.host.Fetch(ctx, w.address(v), w.request(ex))
 	if err != nil {
 		return w.failure(ctx, err)
 	}

@@ -44,12 +44,10 @@ func (w *Workers) prepare(a *spec.AccountWorkers, v *spec.WorkerVersion) *versio
 	}
 	for _, traced := range []bool{false, true} {
 		u, err := w.unitOf(a, v, traced)
-		if err == nil {
-			err = w.o.Host.Set(u)
-		}
 		if err != nil {
-			w.log.Error("preview cannot be declared", "unit", u.Key, "error", err)
+			w.log.Error("preview cannot be made ready as a whole", "unit", u.Key, "error", err)
 		}
+		w.host.Set(u)
 	}
 	return made
 }

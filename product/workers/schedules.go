@@ -27,7 +27,7 @@ func schedulesReply(list []spec.WorkerSchedule) map[string]any {
 }
 
 func (w *Workers) listSchedules(_ context.Context, c *product.Call) (product.Reply, error) {
-	s, err := w.scriptOf(c)
+	s, err := w.ready(c)
 	if err != nil {
 		return product.Reply{}, err
 	}
@@ -49,7 +49,7 @@ func (w *Workers) replaceSchedules(ctx context.Context, c *product.Call) (produc
 			return product.Reply{}, err
 		}
 	}
-	return w.changeScript(ctx, c, func(_ product.Tx, worker *spec.Worker) (any, error) {
+	return w.alter(ctx, c, func(_ product.Tx, worker *spec.Worker) (any, error) {
 		old := map[string]spec.WorkerSchedule{}
 		for _, s := range worker.Schedules {
 			old[s.Cron] = s

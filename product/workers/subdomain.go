@@ -151,7 +151,7 @@ type scriptSubdomain struct {
 }
 
 func (w *Workers) showScriptSubdomain(_ context.Context, c *product.Call) (product.Reply, error) {
-	s, err := w.scriptOf(c)
+	s, err := w.ready(c)
 	if err != nil {
 		return product.Reply{}, err
 	}
@@ -166,7 +166,7 @@ func (w *Workers) setScriptSubdomain(ctx context.Context, c *product.Call) (prod
 	if err := c.Decode(&in); err != nil {
 		return product.Reply{}, err
 	}
-	return w.changeScript(ctx, c, func(tx product.Tx, worker *spec.Worker) (any, error) {
+	return w.alter(ctx, c, func(tx product.Tx, worker *spec.Worker) (any, error) {
 		worker.OnSubdomain = in.Enabled
 		if in.Previews != nil {
 			worker.Previews = *in.Previews
@@ -179,15 +179,15 @@ func (w *Workers) setScriptSubdomain(ctx context.Context, c *product.Call) (prod
 }
 
 func (w *Workers) clearScriptSubdomain(ctx context.Context, c *product.Call) (product.Reply, error) {
-	return w.changeScript(ctx, c, func(_ product.Tx, worker *spec.Worker) (any, error) {
+	return w.alter(ctx, c, func(_ product.Tx, worker *spec.Worker) (any, error) {
 		worker.OnSubdomain, worker.Previews = false, false
 		return scriptSubdomain{}, nil
 	})
 }
 
-// changeScript stores a changed copy of the script that the path names and answers what change
+// alter stores a changed copy of the script that the path names and answers what change
 // returns.
-func (w *Workers) changeScript(ctx context.Context, c *product.Call, change func(tx product.Tx, worker *spec.Worker) (any, error)) (product.Reply, error) {
+func (w *Workers) alter(ctx context.Context, c *product.Call, change func(tx product.Tx, worker *spec.Worker) (any, error)) (product.Reply, error) {
 	var result any
 	err := w.o.State.Update(ctx, c.Actor, func(tx product.Tx) error {
 		worker, err := scriptIn(tx, c)

@@ -227,7 +227,7 @@ func (b *binder) bind(s *spec.WorkerBinding) error {
 	case "assets":
 		b.add(isolate.Binding{Name: s.Name, Kind: isolate.Fetcher, Service: b.serve("assets", b.assets())})
 	case "ratelimit":
-		b.rateLimit(s)
+		return b.rateLimit(s)
 	case "wasm_module", "text_blob", "data_blob":
 		return b.part(s)
 	}
@@ -308,7 +308,7 @@ func (w *Workers) settle(ctx context.Context, accountID, name string) error {
 		if sh.version.spec.Main == "" {
 			continue
 		}
-		if err := w.o.Host.Start(ctx, w.address(sh.version).Unit); err != nil {
+		if err := w.host.Start(ctx, w.address(sh.version).Unit); err != nil {
 			return err
 		}
 	}
@@ -317,9 +317,9 @@ func (w *Workers) settle(ctx context.Context, accountID, name string) error {
 
 // inspect starts a draft once and tells what it exports, or why it does not start.
 func (w *Workers) inspect(ctx context.Context, draft *spec.WorkerVersion) (isolate.Exports, error) {
-	p, services, err := w.program(w.o.State.Snapshot().WorkersOf(draft.AccountID), draft, false)
+	p, _, err := w.program(w.o.State.Snapshot().WorkersOf(draft.AccountID), draft, false)
 	if err != nil {
 		return isolate.Exports{}, err
 	}
-	return w.o.Host.Inspect(ctx, p, services)
+	return w.host.Inspect(ctx, p)
 }

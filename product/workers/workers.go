@@ -31,7 +31,7 @@ type Options struct {
 	State    product.State
 	Blobs    *blob.Store   // code, source maps, asset files
 	Seal     *seal.Key     // for secrets at rest
-	Host     *isolate.Host // runs the scripts
+	Host     *isolate.Host // runs the scripts; nil on a node without the runtime
 	Assets   *assets.Store
 	Tail     *tail.Hub
 	Outbound *outbound.Outbound // what children reach outside of their own scripts
@@ -51,6 +51,7 @@ type Workers struct {
 	o       Options
 	log     *slog.Logger
 	metrics *metrics
+	host    host
 
 	current  atomic.Pointer[table]
 	previews previews
@@ -70,8 +71,11 @@ func New(o Options) *Workers {
 	if o.PoP == "" {
 		o.PoP = "LOCAL"
 	}
-	w := &Workers{o: o, log: o.Observe.Logger(), metrics: newMetrics(o.Observe), lined: map[string]map[string]bool{}}
-	w.current.Store(&table{from: spec.NewSnapshot(), routes: map[string][]route{}})
+	w := &Workers{o: o, log: o.Observe.Logger(), metrics: newMetrics(o.Observe), lined: map[string]map[string]bool{}, host: absent{}}
+	if o.Host != nil {
+		w.host = o.Host
+	}
+	w.current.Store(newTable(spec.NewSnapshot()))
 	o.Tail.OnChange(w.watchChanged)
 	return w
 }
@@ -95,7 +99,7 @@ func (w *Workers) Prepare(ctx context.Context, next *spec.Snapshot) (product.Cha
 		w.current.Store(t)
 		w.previews.clear()
 		for _, key := range stale {
-			w.o.Host.Drop(key)
+			w.host.Drop(key)
 		}
 	}), nil
 }
@@ -128,9 +132,7 @@ func (w *Workers) line(accountID string, units map[string]isolate.Unit) (stale [
 	now := map[string]bool{}
 	for key, u := range units {
 		now[key] = true
-		if err := w.o.Host.Set(u); err != nil {
-			w.log.Error("unit cannot be declared", "unit", key, "error", err)
-		}
+		w.host.Set(u)
 	}
 	for key := range w.lined[accountID] {
 		if !now[key] {
@@ -155,7 +157,7 @@ func (w *Workers) watchChanged(accountID, _ string, _ bool) {
 		w.log.Error("not all Workers of an account can be run", "account", accountID, "error", err)
 	}
 	for _, key := range stale {
-		w.o.Host.Drop(key)
+		w.host.Drop(key)
 	}
 }
 
