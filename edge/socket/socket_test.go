@@ -178,7 +178,9 @@ func TestHangUpEndsTheRequest(t *testing.T) {
 	p.send("GET http://a.test/ HTTP/1.1\r\n\r\n")
 	<-waits
 	stop()
-	p.ended()
+	if _, err := io.ReadAll(p.in); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection goes on")
+	}
 }
 
 func TestUnreadBodies(t *testing.T) {
