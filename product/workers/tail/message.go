@@ -24,6 +24,9 @@ type message struct {
 	Logs            []logLine       `json:"logs"`
 	EventTimestamp  *float64        `json:"eventTimestamp"` // milliseconds since 1970
 	Event           json.RawMessage `json:"event"`
+
+	// Lost makes this no trace but a note that so many were dropped in the runtime.
+	Lost int `json:"lost,omitempty"`
 }
 
 type scriptVersion struct {
@@ -90,20 +93,16 @@ type maker struct {
 	id      *scriptVersion // once asked for
 }
 
-// each calls f with every item of a JSON array and returns how many could not be read.
-func (m *maker) each(ctx context.Context, items json.RawMessage, f func(*view)) (bad int) {
-	dec := json.NewDecoder(bytes.NewReader(items))
-	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
-		return 1
-	}
-	for n := 0; dec.More(); n++ {
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil || n >= maxItems {
-			return bad + 1
-		}
+// each calls f with every item and returns how many could not be read.
+func (m *maker) each(ctx context.Context, items []json.RawMessage, f func(*view)) (bad int) {
+	for _, raw := range items {
 		msg := &message{}
 		if err := json.Unmarshal(raw, msg); err != nil {
 			bad++
+			continue
+		}
+		if msg.Lost > 0 {
+			m.hub.lose(m.script, msg.Lost, m.hub.metrics.lostRuntime)
 			continue
 		}
 		m.complete(ctx, msg)
@@ -186,11 +185,6 @@ func encode(v any) (json.RawMessage, error) {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-func isArray(data []byte) bool {
-	data = bytes.TrimLeft(data, " \t\r\n")
-	return len(data) > 0 && data[0] == '['
 }
 
 // notice is a message about the tail itself. kind is overload or overload-stop.

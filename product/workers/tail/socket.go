@@ -14,6 +14,7 @@ const (
 	pingEvery = 30 * time.Second
 	silence   = 100 * time.Second // after which a peer is taken for gone
 	writeTime = 10 * time.Second
+	lookEvery = time.Second // whether a flood is over
 	farewell  = time.Second // for the peer's answer to our close frame
 )
 
@@ -50,7 +51,7 @@ func (s *session) serve(ctx context.Context, conn net.Conn, r *bufio.Reader) {
 		c.finish()
 		<-reading
 	}()
-	ping, look := time.NewTicker(pingEvery), time.NewTicker(calm)
+	ping, look := time.NewTicker(pingEvery), time.NewTicker(lookEvery)
 	defer ping.Stop()
 	defer look.Stop()
 	for {

@@ -4,7 +4,7 @@
 //
 // It reads from here: Hub takes traces in, message.go and stack.go make messages of them, session.go
 // and filter.go are those who watch, socket.go and frame.go the WebSocket, routes.go the API,
-// service.go where the collector inside of the runtime delivers.
+// service.go where the runtime delivers.
 package tail
 
 import (
@@ -52,8 +52,10 @@ type Options struct {
 const (
 	maxSessionsScript  = 10
 	maxSessionsAccount = 100
-	maxItems           = 10_000   // traces in one batch
-	maxBatch           = 4 << 20  // bytes of a batch from a collector
+	maxAccept          = 4 << 20 // bytes that Accept takes
+	maxItem            = 2 << 20 // bytes of a trace from the runtime; it keeps 256 KB of logs
+	batchBytes         = 1 << 20 // of traces from the runtime that are handed on at once
+	batchItems         = 500
 	maxWaiting         = 16 << 20 // bytes of batches that wait for their turn, a script
 	maxBatches         = 256      // that wait, a script
 	maxLanes           = 4096     // scripts, and consumers, with something to do at a time
@@ -67,7 +69,7 @@ type script struct{ account, name string }
 // batch is what came in at once.
 type batch struct {
 	version string
-	items   json.RawMessage
+	items   []json.RawMessage
 }
 
 // Hub is where traces come in and those who want them are. Safe for concurrent use.
@@ -105,7 +107,7 @@ func New(o Options) *Hub {
 		wake: make(chan struct{}, 1), sessions: map[script][]*session{}, changed: map[script]bool{},
 	}
 	h.maps = &maps{load: o.SourceMap, limit: o.SourceMapBytes, turns: make(chan struct{}, mapsAtOnce), entries: map[mapKey]*mapEntry{}}
-	h.incoming = newLanes("tail", h.group, func(b batch) int { return len(b.items) }, h.process)
+	h.incoming = newLanes("tail", h.group, func(b batch) int { return sizeOf(b.items) }, h.process)
 	h.consuming = newLanes("tail consumer", h.group, sizeOf, h.deliver)
 	h.group.Go("tail sessions", h.keep)
 	return h
@@ -160,30 +162,28 @@ func (h *Hub) consumers(accountID, name string) []string {
 // wait for anybody: what comes faster than it can be handed on is dropped, and those who watch are
 // told. An error means that items is no array within the limits. The Hub keeps items.
 func (h *Hub) Accept(accountID, name, versionID string, items json.RawMessage) error {
-	if len(items) > maxBatch {
-		return fault.New(fault.TooMuch, "The traces have %d bytes, the limit is %d.", len(items), maxBatch)
-	}
-	if !isArray(items) {
-		return fault.New(fault.Invalid, "Traces come as a JSON array.")
+	if len(items) > maxAccept {
+		return fault.New(fault.TooMuch, "The traces have %d bytes, the limit is %d.", len(items), maxAccept)
 	}
 	if !h.Watched(accountID, name) {
 		return nil
 	}
-	if of := (script{accountID, name}); !h.incoming.push(of, batch{versionID, items}) {
-		h.lose(of, 1, h.metrics.lostBehind)
+	var list []json.RawMessage
+	if err := json.Unmarshal(items, &list); err != nil {
+		return fault.New(fault.Invalid, "Traces come as a JSON array: %v.", err)
 	}
+	h.accept(script{accountID, name}, batch{versionID, list})
 	return nil
 }
 
-// Lost tells those who watch a script that n traces were dropped before they came here.
-func (h *Hub) Lost(accountID, name string, n int) {
-	h.lose(script{accountID, name}, n, h.metrics.lostCollector)
+func (h *Hub) accept(of script, b batch) {
+	if len(b.items) > 0 && !h.incoming.push(of, b) {
+		h.lose(of, len(b.items), h.metrics.lostBehind)
+	}
 }
 
+// lose tells those who watch a script that n traces were dropped.
 func (h *Hub) lose(of script, n int, counter interface{ Add(float64) }) {
-	if n <= 0 {
-		return
-	}
 	counter.Add(float64(n))
 	for _, s := range h.watchers(of) {
 		s.lose(n)

@@ -141,7 +141,7 @@ type msg struct {
 
 func (w *watcher) next() msg {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	kind, data, err := w.c.Read(ctx)
 	if err != nil {
