@@ -185,6 +185,7 @@ func form(metadata string, files ...file) (contentType string, body []byte) {
 		io.WriteString(p, metadata)
 	}
 	for _, f := range files {
+		f.name = strings.ReplaceAll(f.name, `"`, "%22")
 		p, _ := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="` + f.name + `"; filename="` + f.name + `"`}, "Content-Type": {f.media}})
 		io.WriteString(p, f.content)
 	}

@@ -33,7 +33,7 @@ const (
 )
 
 // releaseTries bounds how often a release starts again because another one was quicker.
-const releaseTries = 20
+const releaseTries = 100
 
 // errMoved says that the script changed since the release began.
 var errMoved = errors.New("the script changed meanwhile")
@@ -101,8 +101,8 @@ type released struct {
 // Releases of a script may run at once: each builds on the one before it, none is lost.
 func (w *Workers) release(ctx context.Context, r *release) (released, error) {
 	var exports *isolate.Exports
+	b := baseOf(w.o.State.Snapshot(), r.account.ID, r.script)
 	for range releaseTries {
-		b := baseOf(w.o.State.Snapshot(), r.account.ID, r.script)
 		if b.worker == nil && !r.create {
 			return released{}, noScript(r.script)
 		}
@@ -119,7 +119,7 @@ func (w *Workers) release(ctx context.Context, r *release) (released, error) {
 			}
 			noteExports(v, exports)
 		}
-		done, err := w.commit(ctx, r, b, v)
+		done, err := w.commit(ctx, r, &b, v)
 		if !errors.Is(err, errMoved) {
 			return done, err
 		}
@@ -173,13 +173,15 @@ func noteExports(v *spec.WorkerVersion, e *isolate.Exports) {
 	}
 }
 
-// commit puts a version made on b into the state, or returns errMoved.
-func (w *Workers) commit(ctx context.Context, r *release, b base, v *spec.WorkerVersion) (released, error) {
+// commit puts a version made on b into the state. If the script is no longer that, it returns errMoved
+// and b becomes what it is now, which may be newer than State.Snapshot: not yet on disk.
+func (w *Workers) commit(ctx context.Context, r *release, b *base, v *spec.WorkerVersion) (released, error) {
 	var done released
 	now := w.now()
 	err := w.o.State.Update(ctx, r.actor, func(tx product.Tx) error {
 		cur := baseOf(tx.Snapshot(), r.account.ID, r.script)
 		if !b.same(cur) {
+			*b = cur
 			return errMoved
 		}
 		moved, err := r.migrations.plan(cur, v, now)

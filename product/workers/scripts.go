@@ -232,8 +232,8 @@ func (w *Workers) listScripts(_ context.Context, c *product.Call) (product.Reply
 // tagged tells whether tags match a filter such as "staging:yes,team:no".
 func tagged(tags []string, filter string) bool {
 	for want := range strings.SplitSeq(filter, ",") {
-		tag, there, ok := strings.Cut(strings.TrimSpace(want), ":")
-		if ok && slices.Contains(tags, tag) != (there == "yes" || there == "true") {
+		want = strings.TrimSpace(want)
+		if at := strings.LastIndexByte(want, ':'); at > 0 && slices.Contains(tags, want[:at]) != (want[at+1:] == "yes") {
 			return false
 		}
 	}
