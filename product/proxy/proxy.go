@@ -77,6 +77,16 @@ func (p *Proxy) Run(ctx context.Context) error {
 	return nil
 }
 
+// Serves tells whether requests for a host are for a site of this node.
+func (p *Proxy) Serves(host string) bool {
+	s := p.current.Load().find(host)
+	if s == nil || !s.serving {
+		return false
+	}
+	n := s.lookup(host)
+	return n != nil && n.proxied
+}
+
 // Phase returns the phase. Without it a request has neither zone nor origin: it has to stand first,
 // and requests are refused if it breaks.
 func (p *Proxy) Phase() edge.Phase { return edge.Phase{Name: "proxy", Handle: p.handle} }

@@ -2,9 +2,9 @@ package workers
 
 import (
 	"context"
-	"errors"
 	"net"
 
+	"selvage/edge/socket"
 	"selvage/engine/isolate"
 	"selvage/foundation/fault"
 	"selvage/product"
@@ -75,7 +75,8 @@ func (b *binder) relay(s *spec.WorkerBinding) isolate.Service {
 // assets is the binding to the version's own static assets.
 func (b *binder) assets() isolate.Service {
 	site := b.w.o.Assets.Site(b.version.AccountID, b.version)
-	return isolate.Service{Serve: serveSite(site)}
+	door := &socket.Server{Name: "assets", Log: b.w.log, PoP: b.w.o.PoP, CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: site.Fetch}
+	return isolate.Service{Serve: door.Serve}
 }
 
 // rateLimit binds an object of ours that asks the node's counters.
@@ -88,21 +89,5 @@ func (b *binder) rateLimit(s *spec.WorkerBinding) error {
 	b.add(isolate.Binding{Name: s.Name, Kind: isolate.Wrapped, Wrapper: outbound.RateLimitModule, Inner: []isolate.Binding{
 		{Name: "fetcher", Kind: isolate.Fetcher, Service: name},
 	}})
-	return nil
-}
-
-// deliver hands traces to the tail handler of a consumer.
-func (w *Workers) deliver(ctx context.Context, accountID, consumer string, items []byte) error {
-	s := w.current.Load().find(accountID, consumer)
-	if s == nil || len(s.shares) == 0 {
-		return fault.New(fault.NotFound, "The tail consumer %s is not deployed.", consumer)
-	}
-	out, err := w.host.Dispatch(ctx, w.address(s.shares[0].version), isolate.Event{Traces: items})
-	if err != nil {
-		return err
-	}
-	if out.Outcome != "ok" {
-		return errors.New("the tail handler of " + consumer + " ended with " + out.Outcome)
-	}
 	return nil
 }

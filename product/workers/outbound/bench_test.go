@@ -70,7 +70,7 @@ func (instant) Fetch(context.Context, isolate.Address, *isolate.Request) (*isola
 	return &isolate.Response{Status: 200, Length: 0}, nil
 }
 
-func (instant) Dial(context.Context, isolate.Address) (net.Conn, error) { return nil, io.EOF }
+func (instant) Dial(context.Context, isolate.Address) (io.ReadWriteCloser, error) { return nil, io.EOF }
 
 // BenchmarkRelay is the relay of a service binding, with a callee that costs nothing.
 func BenchmarkRelay(b *testing.B) {

@@ -3,6 +3,7 @@ package outbound
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -172,7 +173,7 @@ func (e *egress) connect(ctx context.Context, target string) (*socket.Other, err
 		return nil, e.count(err)
 	}
 	e.metrics.sockets.Inc()
-	return &socket.Other{ReadWriteCloser: &counted{Conn: c, free: sync.OnceFunc(e.metrics.sockets.Dec)}, Idle: socketIdle}, nil
+	return &socket.Other{ReadWriteCloser: &counted{ReadWriteCloser: c, free: sync.OnceFunc(e.metrics.sockets.Dec)}, Idle: socketIdle}, nil
 }
 
 // clientOf returns the client that a script says it acts for, in the field that scripts may set.
@@ -231,16 +232,16 @@ func edgeOnly(name string) bool {
 
 // counted tells when it is closed.
 type counted struct {
-	net.Conn
+	io.ReadWriteCloser
 	free func() // counts once
 }
 
 // Close closes the connection.
-func (c *counted) Close() error { c.free(); return c.Conn.Close() }
+func (c *counted) Close() error { c.free(); return c.ReadWriteCloser.Close() }
 
 // CloseWrite ends what is sent.
 func (c *counted) CloseWrite() error {
-	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+	if h, ok := c.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
 		return h.CloseWrite()
 	}
 	return c.Close()

@@ -3,6 +3,7 @@ package outbound
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -20,7 +21,7 @@ type Host interface {
 	Fetch(ctx context.Context, a isolate.Address, r *isolate.Request) (*isolate.Response, error)
 	// Dial opens a connection to a program, waking it if it sleeps, which speaks HTTP as to a proxy
 	// and takes a CONNECT to isolate.RPCHost. The child lives at least until it is closed.
-	Dial(ctx context.Context, a isolate.Address) (net.Conn, error)
+	Dial(ctx context.Context, a isolate.Address) (io.ReadWriteCloser, error)
 }
 
 // Bounds of one binding.
@@ -156,7 +157,7 @@ func (r *relay) connect(ctx context.Context, target string) (*socket.Other, erro
 	r.metrics.requests.WithLabelValues("session").Inc()
 	r.metrics.sockets.Inc()
 	free := sync.OnceFunc(func() { r.sessions.Free(); r.metrics.sockets.Dec() })
-	other := &socket.Other{ReadWriteCloser: &counted{Conn: c, free: free}, Early: "CONNECT " + target + " HTTP/1.1\r\n\r\n", Silent: true}
+	other := &socket.Other{ReadWriteCloser: &counted{ReadWriteCloser: c, free: free}, Early: "CONNECT " + target + " HTTP/1.1\r\n\r\n", Silent: true}
 	if target != isolate.RPCHost {
 		other.Idle = socketIdle
 	}

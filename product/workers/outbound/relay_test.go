@@ -2,6 +2,7 @@ package outbound_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -27,7 +28,7 @@ func (h *host) Fetch(ctx context.Context, _ isolate.Address, r *isolate.Request)
 	return &isolate.Response{Status: res.Status, Header: res.Header, Length: res.Length, Body: res.Body, Tunnel: res.Tunnel}, nil
 }
 
-func (h *host) Dial(ctx context.Context, _ isolate.Address) (net.Conn, error) {
+func (h *host) Dial(ctx context.Context, _ isolate.Address) (io.ReadWriteCloser, error) {
 	h.dials.Add(1)
 	return new(net.Dialer).DialContext(ctx, "unix", h.Path)
 }
