@@ -35,15 +35,20 @@ type session struct {
 	mu        sync.Mutex // guards the fields below
 	queue     []json.RawMessage
 	bytes     int
-	lost      int       // in all
-	told      int       // of those, how many the watcher knows of
-	lostAt    time.Time // last
-	flooded   bool      // the watcher was told of a flood and not of its end
+	flood     flood
 	leave     func()    // ends the connection there is; nil if there is none
 	idleSince time.Time // without a connection
 	done      bool      // ended
 	code      int       // of the close frame, once ended
 	reason    string
+}
+
+// flood is what one who watches missed.
+type flood struct {
+	lost int       // in all
+	told int       // of those, how many the watcher knows of
+	last time.Time // when the last was lost
+	on   bool      // the watcher was told of a flood and not of its end
 }
 
 // open begins a session.
@@ -167,8 +172,8 @@ func (s *session) push(m json.RawMessage) {
 // lose notes that messages were dropped.
 func (s *session) lose(n int) {
 	s.mu.Lock()
-	s.lost += n
-	s.lostAt = s.hub.o.Clock.Now()
+	s.flood.lost += n
+	s.flood.last = s.hub.o.Clock.Now()
 	s.mu.Unlock()
 	s.poke()
 }
@@ -186,10 +191,10 @@ func (s *session) next() json.RawMessage {
 	stamp := float64(now.UnixMilli())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lost > s.told && !s.flooded {
-		s.told, s.flooded = s.lost, true
+	if s.flood.lost > s.flood.told && !s.flood.on {
+		s.flood.told, s.flood.on = s.flood.lost, true
 		return notice(s.of, stamp, "overload", fmt.Sprintf(
-			"Tail is dropping messages due to their high volume, %d so far. To prevent messages from being dropped consider adding filters.", s.lost))
+			"Tail is dropping messages due to their high volume, %d so far. To prevent messages from being dropped consider adding filters.", s.flood.lost))
 	}
 	if len(s.queue) > 0 {
 		m := s.queue[0]
@@ -198,9 +203,9 @@ func (s *session) next() json.RawMessage {
 		s.bytes -= len(m)
 		return m
 	}
-	if s.flooded && now.Sub(s.lostAt) >= calm {
-		s.told, s.flooded = s.lost, false
-		return notice(s.of, stamp, "overload-stop", fmt.Sprintf("Tail is no longer dropping messages; %d were lost.", s.lost))
+	if s.flood.on && now.Sub(s.flood.last) >= calm {
+		s.flood.told, s.flood.on = s.flood.lost, false
+		return notice(s.of, stamp, "overload-stop", fmt.Sprintf("Tail is no longer dropping messages; %d were lost.", s.flood.lost))
 	}
 	return nil
 }
