@@ -188,6 +188,21 @@ func TestClose(t *testing.T) {
 	s.accept("api", "", item("ok", "GET", "http://a/", nil, ""))
 }
 
+func TestCloseDoesNotWaitForADeafPeer(t *testing.T) {
+	s := newSite(t, tail.Options{})
+	o := s.open("api", "")
+	rawDial(t, o) // and does not read
+	text := strings.Repeat("x", 1<<20)
+	for range 40 { // more than sockets hold
+		s.accept("api", "", item("ok", "GET", "http://a/", nil, `{"message":["`+text+`"],"level":"log","timestamp":1}`))
+	}
+	began := time.Now()
+	s.hub.Close()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("closed after %v", took)
+	}
+}
+
 func TestFloodIsDroppedAndTold(t *testing.T) {
 	h := &hands{now: time.Now()}
 	s := newSite(t, tail.Options{Clock: clock.Fixed(h.Now)})

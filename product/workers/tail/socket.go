@@ -51,6 +51,14 @@ func (s *session) serve(ctx context.Context, conn net.Conn, r *bufio.Reader) {
 		c.finish()
 		<-reading
 	}()
+	// A peer that reads nothing must not hold up the end.
+	go func() {
+		select {
+		case <-s.ended:
+			_ = conn.SetWriteDeadline(time.Now().Add(farewell))
+		case <-reading:
+		}
+	}()
 	ping, look := time.NewTicker(pingEvery), time.NewTicker(lookEvery)
 	defer ping.Stop()
 	defer look.Stop()
@@ -142,7 +150,11 @@ func (c *socket) write(op byte, payload []byte) error {
 		return errClosed
 	}
 	c.closed = op == opClose
-	if err := c.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+	patience := writeTime
+	if c.closed {
+		patience = farewell
+	}
+	if err := c.conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	_, err := c.conn.Write(appendFrame(make([]byte, 0, len(payload)+10), op, payload))
