@@ -1,11 +1,9 @@
 package assets
 
 import (
-	"errors"
 	"io"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 
 	"selvage/edge"
@@ -236,41 +234,3 @@ func (b *body) WriteTo(w io.Writer) (int64, error) {
 
 // Close closes the file.
 func (b *body) Close() error { return b.f.Close() }
-
-// ServeHTTP is Fetch for a server of net/http, such as the one behind a Worker's binding. The host
-// may be any: only the path counts.
-func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ex := edge.Exchange{Inform: func(int, *edge.Header) {}}
-	ex.Request = edge.Request{Method: r.Method, Scheme: "https", Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Proto: r.Proto}
-	ex.Request.Host, ex.Request.Port, _ = strings.Cut(strings.ToLower(r.Host), ":")
-	if raw, _, _ := strings.Cut(r.RequestURI, "?"); strings.HasPrefix(raw, "/") {
-		ex.Request.Path = raw // as it came, which EscapedPath is not always
-	}
-	for name, values := range r.Header {
-		for _, value := range values {
-			ex.Request.Header.Add(name, value)
-		}
-	}
-	if err := s.Fetch(r.Context(), &ex); err != nil {
-		s.store.log.Error("asset not served", "path", ex.Request.Path, "error", err)
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	defer ex.Response.Close()
-	for _, f := range ex.Response.Header.Fields() {
-		w.Header().Add(f.Name, f.Value)
-	}
-	if _, typed := w.Header()["Content-Type"]; !typed {
-		w.Header()["Content-Type"] = nil // no guessing
-	}
-	if ex.Response.Length >= 0 && ex.Response.Status != http.StatusNotModified {
-		w.Header().Set("Content-Length", strconv.FormatInt(ex.Response.Length, 10))
-	}
-	w.WriteHeader(ex.Response.Status)
-	if ex.Response.Body == nil {
-		return
-	}
-	if _, err := io.Copy(w, ex.Response.Body); err != nil && r.Context().Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		s.store.log.Warn("asset cut short", "path", ex.Request.Path, "error", err)
-	}
-}
