@@ -39,9 +39,10 @@ func (g Guard) Check(a netip.AddrPort, allowed []netip.Prefix) error {
 	return nil
 }
 
+// refuseAddress does not tell the address: names of the inside are no business of a customer's.
 func refuseAddress(a netip.AddrPort, why string) error {
-	return &Failure{Status: http.StatusForbidden, Code: 1003, Reason: "address_refused",
-		Detail: fmt.Sprintf("Programs here may not connect to %s: %s. The operator can open a network for an account.", a, why)}
+	return &Failure{Status: http.StatusForbidden, Code: 1003, Reason: "address_refused", Cause: fmt.Errorf("connect to %s", a),
+		Detail: "Programs here may not connect to this address: " + why + ". The operator can open a network for an account."}
 }
 
 // Public tells whether an address belongs to the public internet: not to this machine, a private or

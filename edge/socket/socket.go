@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"selvage/edge"
-	"selvage/foundation/budget"
 )
 
 // Server serves one capability to one child. Fill it in before Serve.
@@ -42,7 +41,7 @@ type Server struct {
 
 // Bounds of what a child may hold open or make us wait for.
 const (
-	maxConnections = 4096
+	maxConnections = 1024
 	maxHead        = 256 << 10
 	headTime       = 10 * time.Second
 	idleTime       = 5 * time.Minute // the runtime closes after some seconds
@@ -57,11 +56,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	defer l.Close()
-	slots := budget.Slots{Limit: maxConnections}
+	slots := make(chan struct{}, maxConnections) // more wait in the listener's queue
 	var open sync.WaitGroup
 	defer open.Wait()
 	defer cancel()
 	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
 		c, err := l.Accept()
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
@@ -69,12 +73,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) {
 			}
 			return
 		}
-		if !slots.Take() {
-			c.Close()
-			continue
-		}
 		open.Go(func() {
-			defer slots.Free()
+			defer func() { <-slots }()
 			cv := newConversation(s, c)
 			defer context.AfterFunc(ctx, func() { c.Close() })()
 			defer c.Close()

@@ -34,15 +34,22 @@ export default { async fetch(req, env, ctx) {
   } catch (e) { return new Response("thrown: " + e.message); }
 } }`
 
-func TestCacheAPI(t *testing.T) {
-	kept, err := cache.New(cache.Options{})
+// newCache returns a cache that runs until the test ends.
+func newCache(t *testing.T) *cache.Cache {
+	t.Helper()
+	c, err := cache.New(cache.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- kept.Run(ctx) }()
+	go func() { ended <- c.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-ended })
+	return c
+}
+
+func TestCacheAPI(t *testing.T) {
+	kept := newCache(t)
 	zone := producttest.Snapshot(1, "zone.test").ZoneByName("zone.test")
 	o := world(t, func(o *outbound.Options) { o.Cache = kept.API() }, nil)
 	of := func(account string) *child {

@@ -329,3 +329,38 @@ func TestSubrequestLimit(t *testing.T) {
 		c.want("/loop?to="+origin.URL, "11 429")
 	}
 }
+
+// A fetch to a host elsewhere is cached only where its cf options ask for it, with the script's zone.
+func TestElsewhereIsCachedOnRequest(t *testing.T) {
+	var asked atomic.Int64
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "answer %d", asked.Add(1))
+	}))
+	t.Cleanup(origin.Close)
+	kept := newCache(t)
+	snap := producttest.Snapshot(1, "zone.test")
+	change, err := kept.Prepare(t.Context(), snap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change.Commit()
+	phase := kept.Phase()
+	o := world(t, func(o *outbound.Options) {
+		o.Cached = func(ctx context.Context, ex *edge.Exchange) error { return phase.Handle(ctx, ex, o.Origins.Fetch) }
+	}, nil)
+	zone := snap.ZoneByName("zone.test")
+	of := func(account string, zone *spec.ZoneConfig) *child {
+		return start(t, script{source: fetcher, services: map[string]serve{"egress": o.Egress(outbound.Caller{AccountID: account, Zone: func() *spec.ZoneConfig { return zone }})}})
+	}
+	c := of("open", zone)
+	cached := "/get?to=" + origin.URL + "/page&init=" + url.QueryEscape(`{"cf":{"cacheTtl":60}}`)
+	c.want("/get?to="+origin.URL+"/page", "200 answer 1")
+	c.want("/get?to="+origin.URL+"/page", "200 answer 2")
+	c.want(cached, "200 answer 3")
+	c.want(cached, "200 answer 3")
+	of("open", nil).want(cached, "200 answer 4") // a script without a zone has nowhere to keep it
+	// What others may reach is no way around the guard.
+	if _, got := of("closed", zone).get("/get?to=" + origin.URL + "/other&init=" + url.QueryEscape(`{"cf":{"cacheTtl":60}}`)); !strings.HasPrefix(got, "403 error 1003") {
+		t.Errorf("refused address through the cache: %q", got)
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"selvage/edge"
 	"selvage/edge/socket"
@@ -45,9 +47,9 @@ type relay struct {
 
 // Relay returns the service behind one service binding of the caller. Requests go to host.Fetch of
 // what resolve says then; an RPC session, which is a CONNECT and then not ours to read, is joined to
-// host.Dial of that and keeps to it until either side ends it: its callee stays the version that it
-// was opened to. A callee that is missing is an error page with status 404 and code 1042 for
-// fetch(), a rejection for RPC.
+// host.Dial of that. The runtime keeps a session for all calls to come, so one whose callee is not
+// what resolve says any more is ended once it is silent, and the next call opens another. A callee
+// that is missing is an error page with status 404 and code 1042 for fetch(), a rejection for RPC.
 //
 // A circle of scripts ends at 16 where they pass requests on with their fields, by the account's
 // count of nested requests where they do not (see loop.go). Calls inside of RPC sessions are not
@@ -157,9 +159,87 @@ func (r *relay) connect(ctx context.Context, target string) (*socket.Other, erro
 	r.metrics.requests.WithLabelValues("session").Inc()
 	r.metrics.sockets.Inc()
 	free := sync.OnceFunc(func() { r.sessions.Free(); r.metrics.sockets.Dec() })
-	other := &socket.Other{ReadWriteCloser: &counted{ReadWriteCloser: c, free: free}, Early: "CONNECT " + target + " HTTP/1.1\r\n\r\n", Silent: true}
+	other := &socket.Other{Early: "CONNECT " + target + " HTTP/1.1\r\n\r\n", Silent: true}
 	if target != isolate.RPCHost {
-		other.Idle = socketIdle
+		other.ReadWriteCloser, other.Idle = &counted{c, free}, socketIdle
+		return other, nil
 	}
+	ctx = context.WithoutCancel(ctx)
+	other.ReadWriteCloser = newSession(&counted{c, free}, func() bool { return r.leadsTo(ctx, addr.Unit) })
 	return other, nil
+}
+
+const (
+	sessionTick = 2 * time.Second // between two looks at what a session leads to
+	samples     = 16              // of resolve, which throws dice between the versions of a gradual deployment
+)
+
+// leadsTo tells whether a unit is among what resolve says.
+func (r *relay) leadsTo(ctx context.Context, unit string) bool {
+	for range samples {
+		if a, err := r.resolve(ctx); err == nil && a.Unit == unit {
+			return true
+		}
+	}
+	return false
+}
+
+// session is the callee's end of an RPC session. It closes itself when it is silent and leads to
+// what is not in force any more.
+type session struct {
+	*counted
+	current func() bool
+	moved   atomic.Int64 // reads and writes
+
+	mu    sync.Mutex // guards timer against its own goroutine
+	timer *time.Timer
+	seen  int64 // of moved, at the last look
+}
+
+func newSession(c *counted, current func() bool) *session {
+	s := &session{counted: c, current: current}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timer = time.AfterFunc(sessionTick, s.look)
+	return s
+}
+
+func (s *session) look() {
+	silent := false
+	s.mu.Lock()
+	silent, s.seen = s.seen == s.moved.Load(), s.moved.Load()
+	s.mu.Unlock()
+	if silent && !s.current() {
+		s.Close()
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Reset(sessionTick)
+	}
+}
+
+// Read reads from the callee.
+func (s *session) Read(p []byte) (int, error) {
+	n, err := s.counted.Read(p)
+	s.moved.Add(1)
+	return n, err
+}
+
+// Write writes to the callee.
+func (s *session) Write(p []byte) (int, error) {
+	s.moved.Add(1)
+	return s.counted.Write(p)
+}
+
+// Close ends the session.
+func (s *session) Close() error {
+	s.mu.Lock()
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	s.mu.Unlock()
+	return s.counted.Close()
 }

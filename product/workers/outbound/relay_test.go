@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"selvage/engine/isolate"
 	"selvage/engine/isolate/wire"
@@ -130,4 +131,42 @@ func TestRelayOfMissingCalleeRejectsRPC(t *testing.T) {
 	if _, got := a.get("/add"); !strings.HasPrefix(got, "Error:") {
 		t.Errorf("RPC to a missing callee: %q", got)
 	}
+}
+
+func TestSessionFollowsADeploy(t *testing.T) {
+	version := func(n string) *host {
+		return hostOfChild(t, start(t, script{source: `import { WorkerEntrypoint } from "cloudflare:workers";
+export default class extends WorkerEntrypoint { add() { return "v` + n + `"; } }`}))
+	}
+	both := &pair{versions: map[string]*host{"1": version("1"), "2": version("2")}}
+	both.current.Store("1")
+	o := world(t, nil, nil)
+	resolve := func(context.Context) (isolate.Address, error) {
+		return isolate.Address{Unit: both.current.Load().(string)}, nil
+	}
+	a := start(t, script{source: rpcCaller, services: map[string]serve{"callee": o.Relay(outbound.Caller{AccountID: "acc"}, "b", resolve, both)}})
+	a.want("/add", "v1")
+	both.current.Store("2")
+	a.want("/add", "v1") // what is open goes on while it is used
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Second) {
+		if _, got := a.get("/add"); got == "v2" {
+			break
+		} else if got != "v1" || time.Now().After(end) {
+			t.Fatalf("after the deploy: %q", got)
+		}
+	}
+}
+
+// pair is a host with two versions.
+type pair struct {
+	versions map[string]*host
+	current  atomic.Value
+}
+
+func (p *pair) Fetch(ctx context.Context, a isolate.Address, r *isolate.Request) (*isolate.Response, error) {
+	return p.versions[a.Unit].Fetch(ctx, a, r)
+}
+
+func (p *pair) Dial(ctx context.Context, a isolate.Address) (io.ReadWriteCloser, error) {
+	return p.versions[a.Unit].Dial(ctx, a)
 }
