@@ -14,6 +14,20 @@ import (
 	"iter"
 	"net"
 	"time"
+
+	"selvage/engine/isolate/wire"
+)
+
+// What is written on the sockets between the node and its children. Scripts see none of it.
+const (
+	// CFHeader carries request.cf as JSON, to programs and from them to services.
+	CFHeader = "x-selvage-cf"
+	// ProtoHeader carries the scheme of the URL to services that are not Proxy.
+	ProtoHeader = "x-selvage-proto"
+	// RPCHost is what a CONNECT names that starts an RPC session, on both sides of a relay.
+	RPCHost = "rpc.selvage"
+
+	markHeader = "x-selvage-answer" // only what scripts answered has it
 )
 
 // Unit is what shares a child.
@@ -38,9 +52,18 @@ type Program struct {
 	Bindings           []Binding
 	Classes            []Class  // Durable Object classes that have a namespace
 	Entrypoints        []string // named exports that can be addressed from outside
+	Doors              []Door   // further ways in, with props
 	Outbound           string   // service that fetch() and connect() go to
 	Cache              string   // service behind the Cache API; empty: it is refused
-	Trace              string   // service that gets a trace of each invocation; empty: none are made
+	Trace              string   // service that gets traces as POST / with a JSON array; empty: none are made
+}
+
+// Door is a way into a program whose callee finds Props in ctx.props. Address.Entrypoint names it;
+// its name must not be that of an entrypoint.
+type Door struct {
+	Name       string
+	Entrypoint string // empty is the default export
+	Props      json.RawMessage
 }
 
 // Module is one file of a program. Its bytes come from Options.Code when a child is started.
@@ -48,6 +71,8 @@ type Module struct {
 	Name   string
 	Type   string // esm, cjs, text, data, wasm, json, python
 	Digest string // hex SHA-256
+
+	source []byte // instead, for modules of our own
 }
 
 // Class is a Durable Object class of a program and where its objects live.
@@ -65,9 +90,11 @@ type Binding struct {
 	Text    string     // Text; JSON: the document
 	Data    []byte     // Data, Wasm
 	Service string     // Service, Objects...: name in Unit.Services, or of a program of the unit
+	Entry   string     // Fetcher to a program of the unit: named export; empty is the default one
+	Props   string     // Fetcher to a program of the unit: JSON for ctx.props
 	Program string     // Objects: program of the unit that exports the class
 	Class   string     // Objects
-	Wrapper string     // Wrapped: name of one of our own modules (see wrappers)
+	Wrapper string     // Wrapped: name of one of our own modules (Options.Modules)
 	Inner   []Binding  // Wrapped: what that module gets as its env
 	Key     *CryptoKey // Key
 }
@@ -100,7 +127,8 @@ type CryptoKey struct {
 }
 
 // Service is something that the node offers at a unix socket that only one child can reach: who
-// connects is known by where.
+// connects is known by where. Requests carry the URL's host in Host and its scheme in ProtoHeader,
+// or with Proxy the whole URL in their first line and no Host, which net/http's server refuses.
 type Service struct {
 	Name  string
 	Proxy bool                                      // requests name the whole URL, as to an HTTP proxy
@@ -112,7 +140,7 @@ type Service struct {
 type Address struct {
 	Unit       string
 	Program    string
-	Entrypoint string // empty is the default export
+	Entrypoint string // or door; empty is the default export
 }
 
 // Request is an HTTP request to a program.
@@ -134,7 +162,7 @@ type Request struct {
 }
 
 // Field is one header field line.
-type Field struct{ Name, Value string }
+type Field = wire.Field
 
 // Response is what a program answers. Whoever got it closes Body and Tunnel.
 type Response struct {
@@ -144,7 +172,8 @@ type Response struct {
 	Body   io.ReadCloser
 	Tunnel io.ReadWriteCloser // with status 101
 
-	// Exception tells that there is no answer of the script: it threw, or has no handler.
+	// Exception tells that there is no answer of the script: with status 500 it threw or has no
+	// handler, with 400, 431 and 501 the runtime refused the request.
 	Exception bool
 }
 

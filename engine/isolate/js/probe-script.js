@@ -1,0 +1,1 @@
+(() => { const add = globalThis.addEventListener, seen = []; globalThis.addEventListener = function (type, f, o) { if (!seen.includes(type)) seen.push(type); if (type !== "fetch") add.call(globalThis, type, f, o); }; add.call(globalThis, "fetch", (e) => e.respondWith(Response.json({ Handlers: seen, Named: [] }))); })();
