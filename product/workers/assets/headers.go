@@ -170,7 +170,7 @@ func newHeaderRules(rules []headerRule) headerRules {
 }
 
 // apply changes a response's header as the rules that match say: a header that a rule sets takes
-// the place of what was there, and joins what an earlier rule has set.
+// the place of what was there, and stands beside what an earlier rule has set.
 func (hs headerRules) apply(host, path string, h *edge.Header) {
 	var done []string // names that rules have set
 	for i := range hs {
@@ -186,13 +186,7 @@ func (hs headerRules) apply(host, path string, h *edge.Header) {
 			value := found.fill(f.Value)
 			if !slices.Contains(done, f.Name) {
 				h.Del(f.Name)
-				h.Add(f.Name, value)
 				done = append(done, f.Name)
-				continue
-			}
-			if old := h.Get(f.Name); f.Name != "set-cookie" && old != "" {
-				h.Set(f.Name, old+", "+value)
-				continue
 			}
 			h.Add(f.Name, value)
 		}

@@ -107,10 +107,10 @@ func dotSegment(s string) int {
 	return n
 }
 
-// escapeQuery percent-encodes what may not stand in a query. "'" is among it in special URLs.
+// escapeQuery percent-encodes what may not stand in a query.
 func escapeQuery(query string) string {
 	return escapeSet(query, func(c byte) bool {
-		return c <= 0x20 || c > 0x7e || c == '"' || c == '#' || c == '<' || c == '>'
+		return c <= 0x20 || c > 0x7e || c == '"' || c == '#' || c == '<' || c == '>' || c == '\''
 	})
 }
 

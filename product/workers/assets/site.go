@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 
 	"selvage/edge"
 	"selvage/spec"
@@ -112,8 +113,11 @@ func (s *Site) decide(l *site, v *view) (Decision, *outcome) {
 		miss = l.notFound
 	}
 	o := l.look(v, miss)
-	if o.kind == nothing {
+	switch {
+	case o.kind == nothing:
 		return ToWorker, nil
+	case o.status == http.StatusNotFound && miss != l.notFound:
+		return ToAssets, nil // rewritten to where nothing is: that is not the Worker's matter
 	}
 	return ToAssets, &o
 }
