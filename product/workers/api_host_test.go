@@ -17,13 +17,17 @@ func options(t testing.TB, dir string, o workers.Options) workers.Options {
 	t.Helper()
 	runtime, err := isolate.FindRuntime(os.Environ())
 	must(t, err)
-	o.Host, err = isolate.New(isolate.Options{Runtime: runtime, RunDir: t.TempDir(), Code: func(_ context.Context, digest string) ([]byte, error) { return o.Blobs.Read(digest, 0) }, Spares: -1})
+	o.Host, err = isolate.New(isolate.Options{
+		Runtime: runtime, RunDir: t.TempDir(), Spares: -1,
+		Code:    func(_ context.Context, digest string) ([]byte, error) { return o.Blobs.Read(digest, 0) },
+		Modules: map[string]string{outbound.RateLimitModule: outbound.RateLimitSource},
+	})
 	must(t, err)
 	t.Cleanup(o.Host.Close)
 	o.Tail = tail.New(tail.Options{})
 	t.Cleanup(o.Tail.Close)
 	o.Outbound = outbound.New(outbound.Options{})
-	o.ObjectsDir = dir + "/objects"
+	o.ObjectsDir, o.Domain = dir+"/objects", "workers.test"
 	return o
 }
 

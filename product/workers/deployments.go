@@ -81,7 +81,7 @@ type deploymentBody struct {
 // postDeployment puts versions in force.
 func (w *Workers) postDeployment(ctx context.Context, c *product.Call) (product.Reply, error) {
 	var body deploymentBody
-	if err := c.Decode(&body); err != nil {
+	if err := c.Decode(&body, "code_update_strategy"); err != nil {
 		return product.Reply{}, err
 	}
 	if body.Strategy != "" && body.Strategy != percentage {
@@ -160,8 +160,9 @@ func (b base) deployable(shares []spec.VersionShare, force bool) error {
 			continue
 		}
 		faults = append(faults, b.startable(v))
-		if changed := b.changedSecrets(v); len(changed) > 0 && !force {
-			faults = append(faults, fault.New(fault.Conflict, "The secrets of version %s are not those in force. Deploy it with ?force=true to go back to them. The following secrets have changed: %s", v.ID, strings.Join(changed, ", ")).WithCode(codeSecretsChanged))
+		// A gradual deployment says by itself that both are wanted.
+		if changed := b.changedSecrets(v); len(changed) > 0 && !force && len(shares) == 1 {
+			faults = append(faults, fault.New(fault.Conflict, "The secrets of version %s are not those in force. To go back to them, use `wrangler rollback`, or deploy with ?force=true. The following secrets have changed: %s", v.ID, strings.Join(changed, ", ")).WithCode(codeSecretsChanged))
 		}
 	}
 	return joined(faults)

@@ -80,6 +80,11 @@ func TestSettings(t *testing.T) {
 		t.Errorf("settings: %s", got.Body)
 	}
 	refusal(t, d.do("PATCH", "scripts/w/settings", `{"main_module":"x"}`), 10021, "no code")
+	// Wrangler 4.86 names bindings that stay by name and type only.
+	g = d.upload("PATCH", "scripts/w/settings", `{"bindings":[{"type":"secret_text","name":"S","text":"s"},{"type":"plain_text","name":"A"}]}`)
+	if g.at(t, "bindings.1.text") != "a" || g.at(t, "bindings.0.name") != "S" {
+		t.Errorf("settings: %s", g.Body)
+	}
 
 	s := d.ok("PATCH", "scripts/w/script-settings", `{"tail_consumers":[{"service":"tail"}],"logpush":false,"observability":{"enabled":false},"tags":["cf:service=w","cf:environment=production"]}`)
 	if s.at(t, "tail_consumers.0.service") != "tail" || s.at(t, "tags.1") != "cf:environment=production" || s.at(t, "logpush") != "false" {
@@ -91,7 +96,7 @@ func TestSettings(t *testing.T) {
 	}
 	refusal(t, d.do("PATCH", "scripts/w/script-settings", `{"tail_consumers":[{"service":"none"}]}`), 10021, "none")
 	refusal(t, d.do("PATCH", "scripts/w/script-settings", `{"tags":[""]}`), 10021, "tag")
-	if w := d.account().Scripts["w"]; w.Versions != 3 {
+	if w := d.account().Scripts["w"]; w.Versions != 4 {
 		t.Errorf("settings of the script made a version: %d", w.Versions)
 	}
 	if got := d.ok("GET", "scripts?tags=cf:service=w:yes", ""); got.at(t, "0.id") == "tail" {

@@ -48,7 +48,8 @@ func (w *Workers) getSettings(_ context.Context, c *product.Call) (product.Reply
 }
 
 // patchSettings changes bindings and runtime settings as a new version with the same code, which is
-// deployed. Bindings that are not named are deleted, unless keep_bindings has their type.
+// deployed. Bindings that are not named are deleted, unless keep_bindings has their type; those of
+// which only name and type are sent stay as they are: that is how wrangler 4.86 sets many secrets.
 func (w *Workers) patchSettings(ctx context.Context, c *product.Call) (product.Reply, error) {
 	found, err := w.scriptOf(c)
 	if err != nil {
@@ -58,7 +59,7 @@ func (w *Workers) patchSettings(ctx context.Context, c *product.Call) (product.R
 	if err != nil {
 		return product.Reply{}, err
 	}
-	d := &draft{w: w, account: c.Account.ID, script: found.worker.Name}
+	d := &draft{w: w, account: c.Account.ID, script: found.worker.Name, partial: true}
 	if d.meta, err = readMeta(text); err != nil {
 		return product.Reply{}, err
 	}

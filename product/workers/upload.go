@@ -27,6 +27,7 @@ type draft struct {
 	account string
 	script  string
 	strict  bool // an inherit binding without a source is refused
+	partial bool // a binding of which only name and type are sent stays as it is
 
 	meta    *metadata
 	inputs  []*input
@@ -207,6 +208,10 @@ func (d *draft) bindings(ctx context.Context, b base) ([]spec.WorkerBinding, err
 	sent := map[string]bool{}
 	for _, in := range d.inputs {
 		sent[in.name] = true
+		if old := d.untouched(in, b); old != nil {
+			all = append(all, *old)
+			continue
+		}
 		if in.kind != "inherit" {
 			made, err := d.w.binding(ctx, d.account, d.script, in)
 			faults = append(faults, err)
@@ -235,6 +240,19 @@ func (d *draft) bindings(ctx context.Context, b base) ([]spec.WorkerBinding, err
 		faults = append(faults, invalid("bindings", "The version would have %d bindings with those it keeps, the limit is %d.", len(all), maxBindings))
 	}
 	return all, joined(faults)
+}
+
+// untouched returns the binding of the newest version that a partial change names and leaves alone.
+func (d *draft) untouched(in *input, b base) *spec.WorkerBinding {
+	if !d.partial || len(in.fields) != 2 || b.latest == nil {
+		return nil
+	}
+	for i := range b.latest.Bindings {
+		if old := &b.latest.Bindings[i]; old.Name == in.name && old.Type == in.kind {
+			return old
+		}
+	}
+	return nil
 }
 
 // inherited returns the binding that an inherit binding stands for, or nil if there is none and that

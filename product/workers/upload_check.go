@@ -182,7 +182,6 @@ var bindingFields = map[string][]string{
 	"durable_object_namespace": {"class_name", "script_name", "environment", "namespace_id"},
 	"assets":                   {},
 	"version_metadata":         {},
-	"analytics_engine":         {"dataset"},
 	"ratelimit":                {"namespace_id", "simple"},
 	"wasm_module":              {"part"},
 	"text_blob":                {"part"},
@@ -295,10 +294,6 @@ func (w *Workers) binding(ctx context.Context, accountID, script string, in *inp
 		}
 		if b.ScriptName == script {
 			b.ScriptName = ""
-		}
-	case "analytics_engine":
-		if b.Dataset, err = in.text("dataset"); err == nil && b.Dataset == "" {
-			b.Dataset = b.Name
 		}
 	case "ratelimit":
 		err = in.rateLimit(&b)

@@ -12,7 +12,7 @@ func TestDeploy(t *testing.T) {
 	refusal(t, d.do("GET", "services/w", ""), 10090, "no Worker w")
 	refusal(t, d.do("GET", "scripts/w/secrets", ""), 10007, "does not exist")
 	g := d.deploy("w", with(`"bindings":[{"type":"plain_text","name":"A","text":"a"},{"type":"json","name":"J","json":{"x":[1]}},{"type":"secret_text","name":"S","text":"hunter2"},
-		{"type":"version_metadata","name":"V"},{"type":"ratelimit","name":"R","namespace_id":"1","simple":{"limit":5,"period":60}},{"type":"analytics_engine","name":"AE","dataset":"d"},{"type":"service","name":"SELF","service":"w"}],
+		{"type":"version_metadata","name":"V"},{"type":"ratelimit","name":"R","namespace_id":"1","simple":{"limit":5,"period":60}},{"type":"service","name":"SELF","service":"w"}],
 		"keep_bindings":["secret_text","secret_key"],"code_update_strategy":{"mode":"deferred","max_delay":300},"limits":{"cpu_ms":50},"placement":{"mode":"smart"},
 		"annotations":{"workers/message":"first","workers/tag":"v1"},"logpush":true,"observability":{"enabled":true},"package_dependencies":[{"name":"x","packageJsonVersion":"1","installedVersion":"1"}]`),
 		esm("index.js", hello), esm("lib/a.js", "export const a = 1"), file{"index.js.map", "application/source-map", "{}"}, file{"t.txt", "text/plain", "text"})

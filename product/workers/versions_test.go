@@ -3,10 +3,12 @@ package workers_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
 
+	"selvage/engine/isolate"
 	"selvage/product"
 	"selvage/spec"
 )
@@ -22,7 +24,7 @@ func shares(pairs ...any) string {
 	for i := 0; i < len(pairs); i += 2 {
 		list = append(list, fmt.Sprintf(`{"version_id":"%v","percentage":%v}`, pairs[i], pairs[i+1]))
 	}
-	return `{"strategy":"percentage","versions":[` + strings.Join(list, ",") + `],"annotations":{"workers/message":"why"}}`
+	return `{"strategy":"percentage","versions":[` + strings.Join(list, ",") + `],"annotations":{"workers/message":"why"},"code_update_strategy":{"mode":"deferred","max_delay":300}}`
 }
 
 func TestDeployVersions(t *testing.T) {
@@ -159,7 +161,11 @@ func TestOldVersionsAreDeleted(t *testing.T) {
 
 func TestBindingsAreKeptAndInherited(t *testing.T) {
 	var asked []string
-	kv := product.BindingType{Type: "kv_namespace", Check: func(_ context.Context, accountID string, b *spec.WorkerBinding) error {
+	serve := func(ctx context.Context, _ product.BindingUser, _ *spec.WorkerBinding, l net.Listener) {
+		<-ctx.Done()
+		l.Close()
+	}
+	kv := product.BindingType{Type: "kv_namespace", Kind: isolate.KV, Serve: serve, Check: func(_ context.Context, accountID string, b *spec.WorkerBinding) error {
 		asked = append(asked, b.NamespaceID)
 		return nil
 	}}
