@@ -9,7 +9,8 @@ import (
 )
 
 // colours of the programs, told apart without red and green.
-var colours = map[string]string{"selvage": "#0b6e99", "nginx": "#b0b7bd", "nginx tuned": "#7d868c", "caddy": "#d9a441"}
+var colours = map[string]string{"selvage": "#0b6e99", "nginx": "#b0b7bd", "nginx tuned": "#7d868c", "caddy": "#d9a441",
+	"selvage, cache hit": "#8cc1d6", "workerd": "#b0b7bd", "workerd, flags of our children": "#7d868c", "node": "#d9a441", "deno": "#8a6d3b", "bun": "#e8cfa0"}
 
 const (
 	labelWidth, barsWidth = 190, 480
@@ -17,12 +18,20 @@ const (
 	top                   = 56
 )
 
+// charted returns the benchmark that the chart is of.
+func charted(results []rig.Result) string {
+	if slices.ContainsFunc(results, func(r rig.Result) bool { return r.Bench == "workers hello" }) {
+		return "workers hello"
+	}
+	return "proxy"
+}
+
 // chart draws the CPU time for each request as bars, one group for each case.
 func chart(results []rig.Result) string {
 	var cases, peers []string
-	longest := 0.0
+	longest, bench := 0.0, charted(results)
 	for _, r := range results {
-		if r.Bench != "proxy" || r.Values == nil {
+		if r.Bench != bench || r.Values == nil {
 			continue
 		}
 		if !slices.Contains(cases, r.Case) {
@@ -38,7 +47,7 @@ func chart(results []rig.Result) string {
 	for _, c := range cases {
 		from := y
 		for _, p := range peers {
-			i := slices.IndexFunc(results, func(r rig.Result) bool { return r.Case == c && r.Peer == p && r.Values != nil })
+			i := slices.IndexFunc(results, func(r rig.Result) bool { return r.Bench == bench && r.Case == c && r.Peer == p && r.Values != nil })
 			if i < 0 {
 				continue
 			}
@@ -51,10 +60,10 @@ func chart(results []rig.Result) string {
 		fmt.Fprintf(&b, `<text x="%d" y="%d" class="c">%s</text>`+"\n", labelWidth-8, (from+y)/2+3, c)
 		y += groupGap
 	}
-	x := labelWidth
+	x := 16
 	for _, p := range peers {
 		fmt.Fprintf(&b, `<rect x="%d" y="32" width="11" height="11" fill="%s"/><text x="%d" y="42">%s</text>`+"\n", x, colours[p], x+16, p)
-		x += 34 + 8*len(p)
+		x += 30 + 6*len(p)
 	}
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">
 <style>.c{text-anchor:end}.v{font-size:10px;fill:#555}</style>

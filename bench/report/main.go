@@ -25,6 +25,18 @@ var titles = []struct{ bench, title, about string }{
 	{"effect", "From the API's answer to the effect", "One client, one change after the other. Answer: until the API answered, on disk by then. Effect: from the answer until the new state was seen."},
 	{"start", "Start and idle", "Ready: from exec until node.json was written and HTTP accepted."},
 	{"dns", "DNS", "The program under test alone on CPU 0, dnsperf on CPU 1, the same zone."},
+	{"workers targets", "What was aimed at", "What was measured, and the limit that the project had set itself before."},
+	{"workers hello", "Hello world", "A Worker on a route of a zone, through the whole edge in plain HTTP/1.1, beside workerd alone and other runtimes as one starts them (one process; they keep no access log, Selvage does). " +
+		"One CPU: the server alone on CPU 0, wrk on CPU 1. Two CPUs: server and wrk share both. wrk's latencies are corrected for requests held up by slow ones. Cache hit: the same node answers 1 KB from its cache, the edge's cost without a Worker."},
+	{"workers profile", "Where the CPU time of a hello world goes", "Microseconds for each request: the child's by its process, the node's from a CPU profile of one more load."},
+	{"workers deploy", "From a deployment to the first answer", "A client asks all the time. First answer: from the start of the command or call until an answer of the new version was there. Done: until the command or call ended."},
+	{"workers switch", "Deployments under load", "One deployment after the other by the API. Old after new: answers of a version older than one whose deployment had been acknowledged before the request."},
+	{"workers cold", "Cold starts", "First answers of Workers without a child, over a connection that was open. Every Worker has a child of its own."},
+	{"workers neighbour", "A neighbour's misbehaviour", "A hello world of one account gets 200 requests a second, due at fixed times, while a Worker of another account does what the case says again and again; before that in peace (idle). Both CPUs, and the client among them."},
+	{"workers recovery", "Recovery", "From the answer to the request that was the end of a child until the same Worker answers again."},
+	{"workers objects", "Durable Objects", "A counter: each request reads and writes its count, which is on disk before the answer. Server on CPU 0, wrk on CPU 1."},
+	{"workers memory", "Memory", "Workers that were all asked twice just before. PSS counts pages shared by processes in parts; the runtime's binary is shared by all children."},
+	{"workers start", "A node with many Workers", "Start with all deployed and none awake; then first answers of Workers picked at random."},
 }
 
 func main() {
@@ -72,13 +84,28 @@ func head(name, commit, began string, results []rig.Result) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Measured: %s\n\n", name)
 	fmt.Fprintf(&b, "Commit %s, begun %s UTC. %s, %d CPUs, %s, Linux %s, %s.\n\n", commit, began, cpu(), runtime.NumCPU(), memory(), output("uname", "-r"), runtime.Version())
-	fmt.Fprintf(&b, "Peers: %s; Caddy %s; %s. Load: %s.\n\n", strings.TrimPrefix(output("nginx", "-v"), "nginx version: "),
-		output("go", "list", "-C", "peers", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2"), output("knotd", "-V"), output("h2load", "--version"))
+	of := func(bench string) bool {
+		return slices.ContainsFunc(results, func(r rig.Result) bool { return r.Bench == bench && r.Values != nil })
+	}
+	if slices.ContainsFunc(results, func(r rig.Result) bool { return strings.HasPrefix(r.Bench, "workers") }) {
+		fmt.Fprintf(&b, "Peers: %s; Node.js %s; %s; Bun %s. Load: %s.\n\n", output(os.Getenv("WORKERD_BIN"), "--version"), output(os.Getenv("NODE_BIN"), "--version"),
+			output(os.Getenv("DENO_BIN"), "--version"), output(os.Getenv("BUN_BIN"), "--version"), wrkVersion())
+	} else {
+		fmt.Fprintf(&b, "Peers: %s; Caddy %s; %s. Load: %s.\n\n", strings.TrimPrefix(output("nginx", "-v"), "nginx version: "),
+			output("go", "list", "-C", "peers", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2"), output("knotd", "-V"), output("h2load", "--version"))
+	}
 	fmt.Fprintf(&b, "Made by `make bench`. Every program with its access log on; Selvage is a whole `selvage up`, metrics on, configured through the API.\n")
-	if slices.ContainsFunc(results, func(r rig.Result) bool { return r.Bench == "proxy" && r.Values != nil }) {
+	if of(charted(results)) {
 		fmt.Fprintf(&b, "\n![CPU time for each request](%s.svg)\n", name)
 	}
 	return b.String()
+}
+
+// wrkVersion returns wrk's first line, which it ends with status 1 behind.
+func wrkVersion() string {
+	out, _ := exec.Command("wrk", "-v").CombinedOutput()
+	line, _, _ := strings.Cut(string(out), " Copyright")
+	return strings.TrimSpace(line)
 }
 
 // section is a table: cases and peers down, what was measured across.
@@ -97,19 +124,23 @@ func section(title, about string, results []rig.Result) string {
 		}
 		fmt.Fprintf(&b, "| %s | %s |", r.Case, r.Peer)
 		for _, c := range columns {
-			fmt.Fprintf(&b, " %s |", digits(r.Values[c]))
+			if v, ok := r.Values[c]; ok {
+				fmt.Fprintf(&b, " %s |", digits(v))
+			} else {
+				b.WriteString(" |")
+			}
 		}
 		fmt.Fprintf(&b, " %d |\n", r.Runs)
 	}
 	for _, note := range notes(results) {
-		fmt.Fprintf(&b, "\n-: %s.\n", note)
+		fmt.Fprintf(&b, "\nNote: %s.\n", note)
 	}
 	return b.String()
 }
 
 func columnsOf(results []rig.Result) []string {
 	order := []string{"requests/s", "queries/s", "CPU us/request", "CPU us/query", "CPU busy %", "answer p50 ms", "answer p99 ms", "effect p50 ms", "effect p99 ms",
-		"ready ms", "p50 ms", "p99 ms", "RSS MB", "idle RSS MB", "idle CPU %"}
+		"measured", "limit", "first answer p50 ms", "first answer p99 ms", "ready ms", "idle p50 ms", "idle p99 ms", "p50 ms", "p99 ms", "RSS MB", "idle RSS MB", "idle CPU %"}
 	var columns []string
 	for _, r := range results {
 		for key := range r.Values {

@@ -2,6 +2,7 @@ package rig
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -69,3 +70,6 @@ func Number(name string, fallback int) int {
 	}
 	return fallback
 }
+
+// Keys returns the names of values in order.
+func Keys(values map[string]float64) []string { return slices.Sorted(maps.Keys(values)) }

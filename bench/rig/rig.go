@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -131,6 +130,9 @@ func StartNode(cpus, dir string, args ...string) (*Node, error) {
 	return n, err
 }
 
+// Token returns the token that the node made for its first user.
+func (n *Node) Token() string { return n.token }
+
 // Addr returns host:port of a URL, or of what is one already.
 func Addr(url string) string {
 	if _, rest, ok := strings.Cut(url, "://"); ok {
@@ -149,12 +151,17 @@ func (n *Node) Call(method, path string, body any) (map[string]any, error) {
 		}
 		sent = bytes.NewReader(data)
 	}
-	req, err := http.NewRequest(method, n.API+path, sent)
+	return n.Send(method, path, "application/json", sent)
+}
+
+// Send is Call with a body of any type.
+func (n *Node) Send(method, path, contentType string, body io.Reader) (map[string]any, error) {
+	req, err := http.NewRequest(method, n.API+path, body)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+n.token)
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", contentType)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err
@@ -203,52 +210,4 @@ func (n *Node) AddSite(name string, port int) (string, error) {
 		}
 	}
 	return id, nil
-}
-
-// CPU returns the user and system time that a process and its descendants have used.
-func CPU(pid int) time.Duration {
-	const tick = time.Second / 100 // USER_HZ is 100 on every Linux that Go runs on
-	var ticks int64
-	for _, p := range tree(pid) {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p))
-		if err != nil {
-			continue
-		}
-		// The command's name may hold anything; fields count from behind its parenthesis.
-		fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-		for _, f := range fields[11:13] {
-			n, _ := strconv.ParseInt(f, 10, 64)
-			ticks += n
-		}
-	}
-	return time.Duration(ticks) * tick
-}
-
-// RSS returns the resident memory of a process and its descendants in bytes.
-func RSS(pid int) int64 {
-	var sum int64
-	for _, p := range tree(pid) {
-		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p))
-		if fields := strings.Fields(string(data)); len(fields) > 1 {
-			pages, _ := strconv.ParseInt(fields[1], 10, 64)
-			sum += pages * int64(os.Getpagesize())
-		}
-	}
-	return sum
-}
-
-// tree returns pid and its descendants.
-func tree(pid int) []int {
-	all := []int{pid}
-	for i := 0; i < len(all); i++ {
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", all[i]))
-		for _, t := range threads {
-			data, _ := os.ReadFile(t)
-			for _, f := range strings.Fields(string(data)) {
-				child, _ := strconv.Atoi(f)
-				all = append(all, child)
-			}
-		}
-	}
-	return all
 }
