@@ -256,6 +256,7 @@ func (n *Node) drain() error {
 		n.log.Warn("requests were cut at the end of the time they had to finish", "error", err)
 	}
 	n.background.stop()
+	n.parts.scripting.tail.Close()
 	n.lasting.stop()
 	n.parts.origins.Close()
 	n.closeControl("The node is stopping.")

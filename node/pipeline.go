@@ -14,9 +14,10 @@ var pipeline = []struct {
 	product string
 	onBreak edge.OnBreak
 }{
-	{"proxy", edge.Refuse}, // whose host is this, where is its origin; without it nothing is known
-	{"certs", edge.Skip},   // answers ACME HTTP-01 challenges
-	{"cache", edge.Skip},   // answers from memory or disk, or remembers what the origin says
+	{"proxy", edge.Refuse},   // whose host is this, where is its origin; without it nothing is known
+	{"certs", edge.Skip},     // answers ACME HTTP-01 challenges
+	{"workers", edge.Refuse}, // the site's own code answers, or asks what is below; a site is not served without it
+	{"cache", edge.Skip},     // answers from memory or disk, or remembers what the origin says
 }
 
 // buildPipeline chains the phases of products in the order above, ending at origin. Around all of

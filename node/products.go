@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
@@ -26,6 +27,9 @@ type parts struct {
 	certs     *certs.Certs
 	cache     *cache.Cache
 	dns       *dns.Server
+	front     *proxy.Proxy
+	scripting scripting
+	loopID    string // this node's name in CDN-Loop
 	rollout   *rollout.Rollout
 	origins   *edge.Origins
 	server    *edge.Server
@@ -61,16 +65,22 @@ func buildParts(n *Node) (parts, error) {
 	if err != nil {
 		return p, err
 	}
-	loopID := fmt.Sprintf("%s-%x", edge.LoopName, self[:4])
-	front := proxy.New(proxy.Options{Ports: n.ports, LoopID: loopID, Country: p.countries.of, Observe: n.observe})
-	p.all = []product.Product{front, p.certs, p.cache, p.dns}
+	p.loopID = fmt.Sprintf("%s-%x", edge.LoopName, self[:4])
+	p.front = proxy.New(proxy.Options{Ports: n.ports, LoopID: p.loopID, Country: p.countries.of, Observe: n.observe})
 
 	roots, err := originRoots(dir("certs/origin-ca.pem"))
 	if err != nil {
 		return p, fmt.Errorf("read the origin CA: %w", err)
 	}
-	p.origins = edge.NewOrigins(edge.OriginOptions{Roots: roots, LoopID: loopID, Revoked: p.certs.OriginRevoked, Observe: n.observe})
-	handler, err := buildPipeline(n.log, p.all, p.origins.Fetch)
+	p.origins = edge.NewOrigins(edge.OriginOptions{Roots: roots, LoopID: p.loopID, Revoked: p.certs.OriginRevoked, Observe: n.observe})
+	// Scripts send requests down the pipeline that they themselves are a part of.
+	var handler edge.Handler
+	pipeline := func(ctx context.Context, ex *edge.Exchange) error { return handler(ctx, ex) }
+	if p.scripting, err = buildWorkers(n, &p, pipeline, nil); err != nil {
+		return p, err
+	}
+	p.all = []product.Product{p.front, p.certs, p.scripting.workers, p.cache, p.dns}
+	handler, err = buildPipeline(n.log, p.all, p.origins.Fetch)
 	if err != nil {
 		return p, err
 	}
@@ -108,7 +118,7 @@ var _ lasting = (*cache.Cache)(nil)
 // tasks is the background work of products and rollout: what ends when the store goes, and what
 // lasts until the node has drained.
 func (p *parts) tasks() (ending, last []task) {
-	ending = []task{{"rollout", p.rollout.Run}}
+	ending, last = []task{{"rollout", p.rollout.Run}}, p.scripting.tasks()
 	for _, pr := range p.all {
 		t := task{pr.Name(), pr.Run}
 		if _, ok := pr.(lasting); ok {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"selvage/engine/isolate/sandbox"
 	"selvage/product"
 )
 
@@ -24,6 +25,7 @@ type status struct {
 	Trouble   []reason         `json:"trouble"` // what is not as it should be
 	Config    configStatus     `json:"configuration"`
 	Cache     cacheStatus      `json:"cache"`
+	Workers   workersStatus    `json:"workers"`
 	Memory    memoryStatus     `json:"memory"`
 	// Metrics holds the sums of the metrics that say how much was done and is kept, by name.
 	Metrics map[string]float64 `json:"metrics"`
@@ -55,6 +57,15 @@ type cacheStatus struct {
 	DiskObjects   int64 `json:"disk_objects"`
 }
 
+// workersStatus says whether Workers run here, and which walls stand around them.
+type workersStatus struct {
+	Absent   string         `json:"absent,omitempty"` // why they do not run
+	Walls    []sandbox.Wall `json:"walls"`
+	Scripts  int            `json:"scripts"` // deployed, of the account
+	Children int            `json:"children"`
+	RSS      int64          `json:"resident_bytes"` // of all children
+}
+
 type memoryStatus struct {
 	ResidentBytes int64 `json:"resident_bytes"`
 	HeapBytes     int64 `json:"heap_bytes"`
@@ -81,6 +92,7 @@ func (n *Node) status(account string) status {
 	s.Trouble, _ = n.health.report()
 	kept := n.parts.cache.Stats()
 	s.Cache = cacheStatus{kept.MemoryBytes, kept.MemoryObjects, kept.DiskBytes, kept.DiskObjects}
+	s.Workers = n.parts.scripting.status(n.state.Snapshot().WorkersOf(account))
 	for name, sock := range n.sockets {
 		s.Listeners = append(s.Listeners, listenerStatus{name, sock.addr().String()})
 	}

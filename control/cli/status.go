@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,17 @@ type nodeStatus struct {
 		DiskBytes     int64 `json:"disk_bytes"`
 		DiskObjects   int   `json:"disk_objects"`
 	} `json:"cache"`
+	Workers struct {
+		Absent string `json:"absent"`
+		Walls  []struct {
+			Name string `json:"name"`
+			On   bool   `json:"on"`
+			Why  string `json:"why"`
+		} `json:"walls"`
+		Scripts  int   `json:"scripts"`
+		Children int   `json:"children"`
+		RSS      int64 `json:"resident_bytes"`
+	} `json:"workers"`
 	Memory struct {
 		ResidentBytes int64 `json:"resident_bytes"`
 		HeapBytes     int64 `json:"heap_bytes"`
@@ -107,5 +119,27 @@ func (n *nodeStatus) print(w io.Writer, version string) {
 	}
 	fmt.Fprintf(w, "requests       %.0f, %.0f under way, %.0f connections\n", n.Metrics["selvage_edge_requests_total"], n.Metrics["selvage_edge_requests_active"], n.Metrics["selvage_edge_connections"])
 	fmt.Fprintf(w, "cache          %s in memory (%s), %s on disk (%s)\n", shownBytes(n.Cache.MemoryBytes), plural(n.Cache.MemoryObjects, "response"), shownBytes(n.Cache.DiskBytes), plural(n.Cache.DiskObjects, "response"))
+	n.printWorkers(w, p)
 	fmt.Fprintf(w, "memory         %s, heap %s, %d goroutines, %d files\n", shownBytes(n.Memory.ResidentBytes), shownBytes(n.Memory.HeapBytes), n.Memory.Goroutines, n.Memory.OpenFiles)
+}
+
+// printWorkers says whether Workers run, and which walls around them this machine forbids.
+func (n *nodeStatus) printWorkers(w io.Writer, p paint) {
+	if n.Workers.Absent != "" {
+		fmt.Fprintf(w, "workers        %s\n", p.yellow(n.Workers.Absent))
+		return
+	}
+	fmt.Fprintf(w, "workers        %s deployed, %s, %s\n", plural(n.Workers.Scripts, "script"), plural(n.Workers.Children, "instance"), shownBytes(n.Workers.RSS))
+	var on, off []string
+	for _, wall := range n.Workers.Walls {
+		if wall.On {
+			on = append(on, wall.Name)
+			continue
+		}
+		off = append(off, wall.Name+" ("+wall.Why+")")
+	}
+	fmt.Fprintf(w, "sandbox        %s\n", strings.Join(on, ", "))
+	if len(off) > 0 {
+		fmt.Fprintf(w, "               %s\n", p.yellow("not on this machine: "+strings.Join(off, ", ")))
+	}
 }
