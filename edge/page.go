@@ -24,7 +24,7 @@ func (cv *conversation) fail(err error) {
 		return
 	}
 	f := failureOf(err)
-	if f.Status == http.StatusInternalServerError {
+	if f.Status == http.StatusInternalServerError && f.Code == 0 { // with a code it is a Worker's own fault
 		cv.s.log.Error("request failed", "ray", ex.ID, "host", ex.Request.Host, "error", err)
 	}
 	ex.Note.Reason = f.Reason
