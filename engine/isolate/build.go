@@ -15,8 +15,8 @@ import (
 //go:embed js/host.js
 var hostScript []byte
 
-// hostDate is the compatibility date of our own Workers: an old one starts sooner.
-const hostDate = "2024-01-01"
+// hostDate is the compatibility date of our own Workers: the first with RPC, as an old one starts sooner.
+const hostDate = "2024-04-03"
 
 // Names of the services of our own in a child. Programs and services have a prefix, so that they
 // cannot take these.
@@ -71,7 +71,8 @@ type planner struct {
 func (p *planner) build(ctx context.Context, events bool) (*plan, error) {
 	c := &p.plan.config
 	p.plan.doors = map[door]int{}
-	c.V8Flags = []string{"--max-heap-size=" + strconv.FormatInt(p.layout.memory>>20, 10)}
+	// A small new space keeps the heap from growing far beyond what a script uses.
+	c.V8Flags = []string{"--max-heap-size=" + strconv.FormatInt(p.layout.memory>>20, 10), "--max-semi-space-size=2"}
 	c.Services = append(c.Services,
 		config.Service{Name: deniedService, Network: &config.Network{}},
 		config.Service{Name: runService, Disk: &config.Disk{Path: p.layout.run}})
@@ -100,6 +101,7 @@ func (p *planner) external(i int, s *Service) *config.External {
 	}
 	if s.RPC {
 		h.RPCHost = RPCHost
+		h.InjectResponse = []config.Header{{Name: markHeader, Remove: true}} // the callee's child sets it
 	}
 	return &config.External{Address: "unix:" + p.layout.service(i), HTTP: h}
 }

@@ -23,13 +23,16 @@ type child struct {
 	doors   map[door]*wire.Client
 	host    *wire.Client // the dispatcher; nil if it has none
 	ping    *wire.Client
-	began   time.Time
+	began   time.Time          // by Options.Clock
+	born    time.Time          // by the system's
 	end     context.CancelFunc // of its services
 	served  sync.WaitGroup
 	done    chan struct{} // closed when the process has ended and reason is known
 	lock    *os.File      // of the objects; nil if there are none
 	content *Unit
 
+	took    time.Duration // from its configuration to its first sign of life
+	asking  atomic.Int64  // connections to services that are open, but for RPC sessions
 	answers atomic.Uint64 // heads of responses that have come
 	stuck   atomic.Bool   // found by the watchdog: others take over
 
@@ -59,6 +62,8 @@ type call struct {
 	deaths  atomic.Int32            // children that it saw end before
 	readAt  atomic.Int64            // when the child was first seen to have read it, as UnixNano; 0: not yet
 	moved   atomic.Bool             // it is to be made again elsewhere
+	suspect atomic.Bool             // it was moved as one that may be why the child is stuck
+	pause   atomic.Int64            // wait so long before it is made again, in nanoseconds
 	stopped atomic.Pointer[Stopped] // why it was cut; nil: it was not
 }
 
@@ -71,13 +76,13 @@ func (u *unit) bear(ctx context.Context, content *Unit, events bool) (*child, er
 	if err != nil {
 		return nil, err
 	}
-	p, err := h.process(content, lock)
+	p, err := h.process(u, content, lock)
 	if err != nil {
 		closeFile(lock)
 		return nil, &Stopped{Reason: ReasonMissing, Detail: err.Error()}
 	}
 	c := &child{
-		u: u, p: p, began: h.o.Clock.Now(), lastUsed: h.o.Clock.Now(), done: make(chan struct{}), lock: lock, content: content,
+		u: u, p: p, began: h.o.Clock.Now(), born: time.Now(), lastUsed: h.o.Clock.Now(), done: make(chan struct{}), lock: lock, content: content,
 		calls: map[*call]struct{}{}, tunnels: map[*tunnel]struct{}{},
 	}
 	planner := &planner{unit: content, code: h.o.Code, modules: h.o.Modules, layout: p.layout(h.o.Memory)}
@@ -110,20 +115,25 @@ func (c *child) start(ctx context.Context, plan *plan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { fed <- c.p.feed(ctx, plan.config.Encode(), plan.sockets) }()
-	const limit = startCPU
+	began := time.Now()
+	limit := startCPU
+	if c.u.probing {
+		limit = probeCPU
+	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case err := <-fed:
 			if err == nil {
+				c.took = time.Since(began)
 				return nil
 			}
 			c.p.kill()
 			<-c.p.done
 			return startError(c.p, ctx.Err())
 		case <-tick.C:
-			if used, err := c.cpu(); err == nil && used > limit {
+			if used, err := processCPU(c.p.pid()); err == nil && used > limit {
 				c.p.kill()
 				<-c.p.done
 				return &Stopped{Reason: ReasonStart, Culprit: true, Detail: "Script startup exceeded CPU time limit."}
@@ -132,9 +142,13 @@ func (c *child) start(ctx context.Context, plan *plan) error {
 	}
 }
 
-// startCPU is the CPU that a start may take: a second for the script, as Cloudflare allows, and
-// what the runtime itself needs.
-const startCPU = 1500 * time.Millisecond
+// The CPU that a start may take. A script that is seen for the first time has a second, as at
+// Cloudflare, beside what the runtime itself needs; one that was accepted is not refused for a
+// little more.
+const (
+	probeCPU = 1100 * time.Millisecond
+	startCPU = 3 * time.Second
+)
 
 // startError makes an error of what the process said before it ended.
 func startError(p *process, late error) *Stopped {
@@ -179,6 +193,9 @@ func (c *child) serve(content *Unit) error {
 			l.Close()
 			return fmt.Errorf("offer service %q: %w", s.Name, err)
 		}
+		if !s.RPC {
+			l = &countingListener{l, &c.asking}
+		}
 		c.served.Go(func() {
 			stop := context.AfterFunc(ctx, func() { l.Close() })
 			defer stop()
@@ -219,6 +236,7 @@ func (c *child) bury(left func(*child)) {
 	for t := range tunnels {
 		t.conn.Close()
 	}
+	c.u.noteAlarm(c.content)
 	close(c.done)
 	if left != nil {
 		left(c)
@@ -275,50 +293,6 @@ func (c *child) kill(reason Reason, detail string, culprits ...*call) {
 	c.u.h.metrics.kills.WithLabelValues(string(reason)).Inc()
 	c.p.kill()
 }
-
-// retire ends the child when nothing is under way, or after limit. Its tunnels are closed.
-func (c *child) retire(limit time.Duration) {
-	c.mu.Lock()
-	c.leaving = true
-	tunnels := make([]*tunnel, 0, len(c.tunnels))
-	for t := range c.tunnels {
-		tunnels = append(tunnels, t)
-	}
-	if c.emptied == nil {
-		c.emptied = make(chan struct{})
-		if len(c.calls) == 0 {
-			close(c.emptied)
-		}
-	}
-	emptied := c.emptied
-	c.mu.Unlock()
-	for _, t := range tunnels {
-		t.conn.Close()
-	}
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-emptied:
-	case <-timer.C:
-	case <-c.done:
-		return
-	}
-	c.mu.Lock()
-	if c.stopped == nil {
-		c.stopped = &Stopped{Reason: ReasonKilled, Detail: "The child made room for another."}
-	}
-	c.mu.Unlock()
-	if limit == 0 {
-		c.p.kill()
-	} else {
-		c.p.end(endGrace)
-	}
-	<-c.done
-}
-
-// endGrace is what a process gets to end by itself when nothing is under way: an RPC session that
-// is still open would keep it for ever.
-const endGrace = time.Second
 
 // begin notes a call, or returns nil if the child is leaving.
 func (c *child) begin() *call {

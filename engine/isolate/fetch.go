@@ -28,7 +28,7 @@ func (h *Host) Fetch(ctx context.Context, a Address, r *Request) (*Response, err
 		Method: r.Method, Scheme: r.Scheme, Host: r.Host, Target: r.Target, Header: r.Header,
 		Body: r.Body, Length: r.Length, CF: r.CF, Upgrade: r.Upgrade,
 	}
-	deaths := int32(0)
+	deaths, pause := int32(0), time.Duration(0)
 	for try := 1; ; try++ {
 		call, err := u.acquire(ctx, false)
 		if err != nil {
@@ -37,18 +37,24 @@ func (h *Host) Fetch(ctx context.Context, a Address, r *Request) (*Response, err
 		call.again.Store(r.Again && r.Body == nil)
 		call.body.Store(r.Body != nil)
 		call.deaths.Store(deaths)
+		// Here, with a child that is ready: those that wait for one together would start together.
+		if err := rest(ctx, pause); err != nil {
+			call.finish()
+			return nil, err
+		}
 		resp, err := call.fetch(ctx, a, &w)
 		if err == nil {
 			return resp, nil
 		}
-		call.finish()
 		again, err := call.failed(err, r)
-		if stopped := (*Stopped)(nil); errors.As(err, &stopped) {
+		call.finish() // not before: who ends a child looks for the cause among its calls
+		if stopped := (*Stopped)(nil); errors.As(err, &stopped) || call.suspect.Load() {
 			deaths++
 		}
 		if !again || try == tries {
 			return dead(err)
 		}
+		pause = time.Duration(call.pause.Load())
 		if w.Body != nil && r.Rewind != nil {
 			w.Body = r.Rewind()
 		}
@@ -177,7 +183,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	s.call.finish()
+	defer s.call.finish()
 	var lost *wire.LostError
 	if errors.As(err, &lost) {
 		if cut := s.call.stopped.Load(); cut != nil {

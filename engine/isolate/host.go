@@ -122,7 +122,7 @@ func New(o Options) (*Host, error) {
 func (h *Host) Run(ctx context.Context) error {
 	defer h.Close()
 	var work sync.WaitGroup
-	for _, task := range []func(context.Context){h.keepSpares, h.keepHouse, h.watch} {
+	for _, task := range []func(context.Context){h.keepSpares, h.keepHouse, h.keepReplicas, h.watch} {
 		work.Go(func() { task(ctx) })
 	}
 	work.Wait()

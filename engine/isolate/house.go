@@ -8,9 +8,9 @@ import (
 
 // process returns a process for content: a spare if one waits, else a new one. Objects must be seen
 // from its first moment, so such units get none of the spares.
-func (h *Host) process(content *Unit, lock *os.File) (*process, error) {
-	if content.Objects != "" {
-		return h.launch(content.Tenant, content.Objects, lock)
+func (h *Host) process(u *unit, content *Unit, lock *os.File) (*process, error) {
+	if content.Objects != "" || u.probing {
+		return h.launch(start{tenant: content.Tenant, objects: content.Objects, lock: lock, public: u.probing})
 	}
 	h.mu.Lock()
 	var p *process
@@ -29,7 +29,7 @@ func (h *Host) process(content *Unit, lock *os.File) (*process, error) {
 		h.metrics.spares.Inc()
 		return p, nil
 	}
-	return h.launch(content.Tenant, "")
+	return h.launch(start{tenant: content.Tenant})
 }
 
 const spareCheck = 50 * time.Millisecond
@@ -44,7 +44,7 @@ func (h *Host) keepSpares(ctx context.Context) {
 		missing := !h.closed && len(h.spares) < h.o.Spares
 		h.mu.Unlock()
 		if missing && time.Now().After(pause) {
-			if p, err := h.launch("", ""); err != nil {
+			if p, err := h.launch(start{}); err != nil {
 				h.log.Error("no spare child", "error", err)
 				pause = time.Now().Add(longestStop)
 			} else {
@@ -71,48 +71,4 @@ func (h *Host) addSpare(p *process) {
 		p.kill()
 		p.remove()
 	}
-}
-
-// keepHouse ends idle children and wakes units for their alarms until ctx ends.
-func (h *Host) keepHouse(ctx context.Context) {
-	t := time.NewTicker(min(time.Second, h.o.IdleAfter/2))
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			for _, u := range h.all() {
-				u.tidy()
-			}
-		}
-	}
-}
-
-// tidy lets idle children fall asleep.
-func (u *unit) tidy() {
-	now := u.h.o.Clock.Now()
-	for _, c := range u.living() {
-		if !c.sleepy(now, u.h.o.IdleAfter) {
-			continue
-		}
-		u.h.work.Go(func() { c.retire(u.h.o.HandOver) })
-	}
-}
-
-// sleepy tells whether nothing has used the child for so long. If so, it takes nothing new.
-func (c *child) sleepy(now time.Time, idle time.Duration) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.leaving || len(c.calls) > 0 || now.Sub(c.lastUsed) < idle {
-		return false
-	}
-	for t := range c.tunnels {
-		// Other children keep RPC sessions for ever, whether they use them or not.
-		if !t.rpc || now.Sub(time.Unix(0, t.last.Load())) < idle {
-			return false
-		}
-	}
-	c.leaving = true
-	return true
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	_ "embed" // for the probes
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,17 +38,43 @@ func (h *Host) Inspect(ctx context.Context, p Program) (Exports, error) {
 	if err != nil {
 		return Exports{}, err
 	}
-	began := time.Now()
-	c, err := newUnit(h, content, "").bear(ctx, content, false)
+	u := newUnit(h, content, "")
+	u.probing = true
+	c, err := u.bear(ctx, content, false)
 	if err != nil {
-		return Exports{}, err
+		return Exports{}, probeError(err, &p)
 	}
-	took := time.Since(began)
 	defer c.retire(0)
+	if p.Modules[0].Type == "python" {
+		return Exports{Handlers: []string{"fetch"}, Startup: c.took}, nil
+	}
 	exports, err := c.exports(ctx, p.Name)
-	exports.Startup = took
+	exports.Startup = c.took
 	return exports, err
 }
+
+// probeError returns err with places as they are in the program: a script's first line had the probe
+// before it.
+func probeError(err error, p *Program) error {
+	var stopped *Stopped
+	if !p.ServiceWorker || !errors.As(err, &stopped) {
+		return err
+	}
+	out := *stopped
+	out.Detail = firstLine.ReplaceAllStringFunc(stopped.Detail, func(place string) string {
+		at := strings.LastIndexByte(place, ':') + 1
+		column, err := strconv.Atoi(place[at:])
+		if err != nil || column <= len(scriptPrefix()) {
+			return place
+		}
+		return place[:at] + strconv.Itoa(column-len(scriptPrefix()))
+	})
+	return &out
+}
+
+var firstLine = regexp.MustCompile(`:1:\d+`)
+
+func scriptPrefix() string { return strings.TrimSpace(scriptProbe) }
 
 // exports asks the probe.
 func (c *child) exports(ctx context.Context, program string) (Exports, error) {
@@ -85,13 +114,18 @@ func (h *Host) probed(ctx context.Context, p Program) (*Unit, error) {
 		if err != nil {
 			return nil, fmt.Errorf("load module %q: %w", p.Modules[0].Name, err)
 		}
-		p.Modules[0].source = append([]byte(strings.TrimSpace(scriptProbe)), code...)
-	} else {
-		source := strings.ReplaceAll(probe, `"MAIN"`, mustJSON(p.Modules[0].Name))
+		p.Modules[0].source = append([]byte(scriptPrefix()), code...)
+	} else if p.Modules[0].Type != "python" {
+		source := strings.ReplaceAll(probe, `"MAIN"`, mustJSON("./"+p.Modules[0].Name))
 		p.Modules = slices.Insert(p.Modules, 0, Module{Name: probeName, Type: "esm", source: []byte(source)})
 	}
 	p.Classes, p.Entrypoints, p.Doors, p.Trace = nil, nil, nil, ""
 	p.Bindings = slices.DeleteFunc(slices.Clone(p.Bindings), func(b Binding) bool { return b.Kind == Objects })
+	for i := range p.Bindings {
+		if p.Bindings[i].Kind == Analytics {
+			p.Bindings[i].Kind = Fetcher // the runtime calls the other one experimental
+		}
+	}
 	for _, name := range servicesOf(&p) {
 		unit.Services = append(unit.Services, Service{Name: name, Serve: refuseAll})
 	}

@@ -32,24 +32,32 @@ type process struct {
 	state   *os.ProcessState
 }
 
+// start says how a process begins.
+type start struct {
+	tenant  string // empty for a spare, which gets an identity of its own
+	objects string
+	lock    *os.File // handed on, to be held as long as the process lives; may be nil
+	public  bool     // without what the runtime calls experimental, as our dispatcher is
+}
+
 // launch starts a process that waits for its configuration.
-func (h *Host) launch(tenant, objects string, files ...*os.File) (*process, error) {
+func (h *Host) launch(s start) (*process, error) {
 	id := h.serial.Add(1)
 	p := &process{dir: filepath.Join(h.dir, "c"+strconv.FormatUint(id, 10)), said: &said{}, done: make(chan struct{})}
 	if err := os.Mkdir(p.dir, 0o711); err != nil {
 		return nil, err
 	}
-	if tenant == "" {
-		tenant = "spare " + strconv.FormatUint(id, 10) // as good as a tenant's: nobody else has it
+	if s.tenant == "" {
+		s.tenant = "spare " + strconv.FormatUint(id, 10)
 	}
-	if err := p.start(h, tenant, objects, files); err != nil {
+	if err := p.start(h, s); err != nil {
 		p.remove()
 		return nil, fmt.Errorf("start %s: %w", h.o.Runtime, err)
 	}
 	return p, nil
 }
 
-func (p *process) start(h *Host, tenant, objects string, files []*os.File) (err error) {
+func (p *process) start(h *Host, s start) (err error) {
 	var ends []*os.File // the child's
 	defer func() {
 		for _, f := range ends {
@@ -75,9 +83,15 @@ func (p *process) start(h *Host, tenant, objects string, files []*os.File) (err 
 	}
 	ends = append(ends, say)
 	p.spec = sandbox.Spec{
-		Runtime: h.o.Runtime, RunDir: p.dir, Objects: objects, Tenant: tenant, MemoryBytes: 4 * h.o.Memory,
-		Args:       []string{"serve", "--binary", "--experimental", "--control-fd=3", "-"},
-		ExtraFiles: append([]*os.File{out}, files...), Walls: h.o.Walls,
+		Runtime: h.o.Runtime, RunDir: p.dir, Objects: s.objects, Tenant: s.tenant, MemoryBytes: 4 * h.o.Memory,
+		Args:       []string{"serve", "--binary", "--control-fd=3", "--experimental", "-"},
+		ExtraFiles: []*os.File{out}, Walls: h.o.Walls,
+	}
+	if s.public {
+		p.spec.Args = []string{"serve", "--binary", "--control-fd=3", "-"}
+	}
+	if s.lock != nil {
+		p.spec.ExtraFiles = append(p.spec.ExtraFiles, s.lock)
 	}
 	p.walled = len(h.o.Walls.Walls) > 0
 	if p.cmd, err = p.command(); err != nil {

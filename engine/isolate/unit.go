@@ -20,6 +20,7 @@ type unit struct {
 	key      string
 	requests atomic.Uint64
 	kills    atomic.Uint64
+	probing  bool // only to see what a program exports
 
 	mu        sync.Mutex // guards the fields below
 	content   *Unit
@@ -37,7 +38,8 @@ type unit struct {
 	failures  int  // starts in a row that failed
 	retryAt   time.Time
 	lastErr   error
-	wake      time.Time // of its earliest alarm, known when it falls asleep
+	wake      time.Time // of its earliest alarm, known while it sleeps; zero if there is none
+	unread    bool      // alarms that an earlier node left were not looked for yet
 }
 
 // starting is a start that any number of requests wait for.
@@ -47,7 +49,7 @@ type starting struct {
 }
 
 func newUnit(h *Host, content *Unit, print string) *unit {
-	return &unit{h: h, key: content.Key, content: content, print: print}
+	return &unit{h: h, key: content.Key, content: content, print: print, unread: exclusive(content)}
 }
 
 func exclusive(u *Unit) bool { return u.Objects != "" }
@@ -239,9 +241,13 @@ func (u *unit) replace(content *Unit, print string) {
 func (u *unit) handOver() {
 	for {
 		u.mu.Lock()
-		if s := u.starting; s != nil {
+		wait := u.held // somebody looks for alarms
+		if u.starting != nil {
+			wait = u.starting.done
+		}
+		if wait != nil {
 			u.mu.Unlock()
-			<-s.done
+			<-wait
 			continue
 		}
 		if u.next == nil || u.gone {
@@ -349,9 +355,8 @@ func lockObjects(ctx context.Context, dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of objects: %w", err)
 	}
-	path := filepath.Clean(dir) + ".lock"
 	for {
-		f, err := flock(path)
+		f, err := flock(lockPath(dir))
 		if err == nil {
 			return f, nil
 		}
@@ -362,3 +367,5 @@ func lockObjects(ctx context.Context, dir string) (*os.File, error) {
 		}
 	}
 }
+
+func lockPath(dir string) string { return filepath.Clean(dir) + ".lock" }

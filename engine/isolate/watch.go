@@ -123,9 +123,24 @@ func (call *call) cut(why *Stopped) {
 	call.progress.Abort()
 }
 
-// move lets the call be made again elsewhere, as its child is stuck and has not read it. It must be
-// one that does no harm if it is read after all.
+// move lets the call be made again elsewhere, as its child is stuck. It must be one that does no harm
+// if it is made twice.
 func (call *call) move() {
 	call.moved.Store(true)
 	call.progress.Abort()
+}
+
+// rest waits as long as the watchdog wants before a call is made again.
+func rest(ctx context.Context, pause time.Duration) error {
+	if pause == 0 {
+		return nil
+	}
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

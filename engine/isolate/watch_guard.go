@@ -22,6 +22,8 @@ const (
 	pingIdle    = 5 * time.Second       // children that do not work, but have requests, are asked so often
 	longestMute = 30 * time.Second      // without a sign of life and without work
 
+	apart = 25 * time.Millisecond // between calls that are made again to see which is the cause: more than lookEvery
+
 	mostSlack = 100 * time.Millisecond // beyond the limit, if others may have taken part, as garbage of theirs
 )
 
@@ -254,7 +256,7 @@ func (g *guard) judge(now time.Time, cpu time.Duration, working bool, last *call
 		return false
 	}
 	if now.Sub(g.busy) >= relieved {
-		g.relieve()
+		g.relieve(last)
 	}
 	return true
 }
@@ -297,7 +299,7 @@ func (g *guard) cutOver(read int) {
 }
 
 // relieve lets others do what the stuck child would have to do, and gives it what CPU they leave.
-func (g *guard) relieve() {
+func (g *guard) relieve(last *call) {
 	c := g.c
 	if !g.stuck {
 		g.stuck = true
@@ -307,11 +309,41 @@ func (g *guard) relieve() {
 	if exclusive(c.content) {
 		return
 	}
+	accused := g.accused(last)
+	pause := time.Duration(0)
 	for _, call := range g.calls {
-		if t := g.trials[call]; t.readAt.IsZero() && call.again.Load() && call.progress.Unread() {
-			call.move()
+		if !call.again.Load() || call.answered.Load() {
+			continue
+		}
+		if slices.Contains(accused, call) {
+			if len(accused) == 1 || call.deaths.Load() > 0 {
+				continue
+			}
+			// One of them is the cause. Made again one by one, it will show which.
+			pause += apart
+			call.pause.Store(int64(pause))
+			call.suspect.Store(true)
+		}
+		call.move()
+	}
+}
+
+// accused returns the calls that may be the cause if the child is stuck: the one read last, and
+// those that were read so shortly before or after it that nobody knows the order.
+func (g *guard) accused(last *call) []*call {
+	if last == nil {
+		if len(g.calls) == 1 && g.calls[0].body.Load() {
+			return g.calls
+		}
+		return nil
+	}
+	all := []*call{last}
+	for _, call := range g.calls {
+		if call != last && !call.answered.Load() && call.readAt.Load() != 0 && call.readAt.Load() == last.readAt.Load() {
+			all = append(all, call)
 		}
 	}
+	return all
 }
 
 // free ends that.
@@ -336,20 +368,22 @@ func (c *child) nice(on bool) {
 	_ = syscall.Setpriority(syscall.PRIO_PGRP, c.p.pid(), level)
 }
 
-// blame returns the calls that are the cause of a kill: the one read last, and those read that saw
-// another child end before.
+// blame returns the calls that are the cause of a kill. Of several that may be it, those are to blame
+// that saw a child end before; the others are made again one by one, if they can be.
 func (g *guard) blame(last *call) []*call {
-	if last == nil {
-		if len(g.calls) == 1 && g.calls[0].body.Load() {
-			return g.calls
-		}
-		return nil
+	accused := g.accused(last)
+	if len(accused) < 2 {
+		return accused
 	}
-	culprits := []*call{last}
-	for _, call := range g.calls {
-		if call != last && call.deaths.Load() > 0 && call.readAt.Load() != 0 && !call.answered.Load() {
+	var culprits []*call
+	pause := time.Duration(0)
+	for _, call := range accused {
+		if call.deaths.Load() > 0 {
 			culprits = append(culprits, call)
+			continue
 		}
+		pause += apart
+		call.pause.Store(int64(pause))
 	}
 	return culprits
 }
@@ -358,17 +392,26 @@ func (g *guard) blame(last *call) []*call {
 func (c *child) blame() {
 	var last *call
 	for call := range c.calls {
-		if call.answered.Load() {
-			continue
-		}
-		if call.deaths.Load() > 0 && call.readAt.Load() != 0 {
-			call.culprit.Store(true)
-		}
-		if last == nil || later(call, last) {
+		if !call.answered.Load() && (last == nil || later(call, last)) {
 			last = call
 		}
 	}
-	if last != nil {
+	if last == nil {
+		return
+	}
+	alone, pause := true, time.Duration(0)
+	for call := range c.calls {
+		if call.answered.Load() || call.readAt.Load() != last.readAt.Load() {
+			continue
+		}
+		alone = alone && call == last
+		if call.deaths.Load() > 0 {
+			call.culprit.Store(true)
+		}
+		pause += apart
+		call.pause.Store(int64(pause))
+	}
+	if alone {
 		last.culprit.Store(true)
 	}
 }
