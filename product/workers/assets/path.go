@@ -16,7 +16,7 @@ func normalize(path string, special bool) string {
 		return path
 	}
 	if !plain {
-		path = escapePath(path, special)
+		path, dots = escapePath(path, special), true // what was dropped may have hidden some
 	}
 	if dots {
 		path = removeDots(path)
