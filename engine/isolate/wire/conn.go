@@ -89,6 +89,11 @@ func (cn *conn) lost(err error, unread bool) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
+	if cn.upload != nil {
+		if bodyErr := cn.upload.failed(); bodyErr != nil {
+			err = bodyErr
+		}
+	}
 	return &LostError{Unread: unread && !cn.answered, Answered: cn.answered, Reused: cn.reused, Err: err}
 }
 
@@ -180,7 +185,16 @@ func (u *upload) complete() bool {
 const chunkSize = 32 << 10
 
 func (u *upload) run(cn *conn, body io.Reader, length int64) {
-	defer close(u.done)
+	err := u.send(cn.c, body, length)
+	u.err = err
+	close(u.done) // before the connection is closed, so that whoever notices finds the cause
+	if err != nil {
+		cn.c.Close()
+	}
+}
+
+// send returns why the body could not be read.
+func (u *upload) send(c net.Conn, body io.Reader, length int64) error {
 	chunked := length < 0
 	// Room for the size line before the bytes, so that a chunk is one write.
 	const room = 8
@@ -194,30 +208,27 @@ func (u *upload) run(cn *conn, body io.Reader, length int64) {
 		n, err := body.Read(buf[room : room+limit])
 		if n > 0 {
 			left -= int64(n)
-			if _, werr := cn.c.Write(frameChunk(buf, room, n, chunked)); werr != nil {
-				return // a response may still come: the child need not read all
+			if _, werr := c.Write(frameChunk(buf, room, n, chunked)); werr != nil {
+				return nil // a response may still come: the child need not read all
 			}
 		}
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			u.err = err
-			cn.c.Close()
-			return
+			return err
 		}
 	}
 	if !chunked && left > 0 {
-		u.err = io.ErrUnexpectedEOF
-		cn.c.Close()
-		return
+		return io.ErrUnexpectedEOF
 	}
 	if chunked {
-		if _, err := io.WriteString(cn.c, "0\r\n\r\n"); err != nil {
-			return
+		if _, err := io.WriteString(c, "0\r\n\r\n"); err != nil {
+			return nil
 		}
 	}
 	u.ok = true
+	return nil
 }
 
 // frameChunk returns the n bytes at buf[room:] as they go out, a chunk with its size before it.

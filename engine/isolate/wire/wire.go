@@ -151,11 +151,6 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Response, error) {
 	resp, err := cn.response(r.Method, c.Mark)
 	if err != nil {
 		unread := cn.upload == nil && errors.Is(err, syscall.ECONNRESET)
-		if cn.upload != nil {
-			if bodyErr := cn.upload.failed(); bodyErr != nil {
-				err = bodyErr
-			}
-		}
 		return nil, cn.lost(err, unread)
 	}
 	return resp, nil
