@@ -15,6 +15,7 @@ import (
 	"selvage/edge"
 	"selvage/foundation/observe"
 	"selvage/product"
+	"selvage/product/analytics"
 	"selvage/product/cache"
 	"selvage/product/certs"
 	"selvage/product/dns"
@@ -76,10 +77,14 @@ func buildParts(n *Node) (parts, error) {
 	// Scripts send requests down the pipeline that they themselves are a part of.
 	var handler edge.Handler
 	pipeline := func(ctx context.Context, ex *edge.Exchange) error { return handler(ctx, ex) }
-	if p.scripting, err = buildWorkers(n, &p, pipeline, nil); err != nil {
+	points, err := analytics.New(analytics.Options{Dir: dir("analytics"), Observe: n.observe})
+	if err != nil {
 		return p, err
 	}
-	p.all = []product.Product{p.front, p.certs, p.scripting.workers, p.cache, p.dns}
+	if p.scripting, err = buildWorkers(n, &p, pipeline, bindingsOf(points)); err != nil {
+		return p, err
+	}
+	p.all = []product.Product{p.front, p.certs, p.scripting.workers, p.cache, p.dns, points}
 	handler, err = buildPipeline(n.log, p.all, p.origins.Fetch)
 	if err != nil {
 		return p, err

@@ -73,6 +73,17 @@ func buildWorkers(n *Node, p *parts, pipeline edge.Handler, bindings map[string]
 	return s, nil
 }
 
+// bindingsOf returns what products offer to scripts, by binding type.
+func bindingsOf(binders ...product.Binder) map[string]product.BindingType {
+	types := map[string]product.BindingType{}
+	for _, b := range binders {
+		for _, t := range b.Bindings() {
+			types[t.Type] = t
+		}
+	}
+	return types
+}
+
 func newOutbound(n *Node, p *parts, pipeline edge.Handler) *outbound.Outbound {
 	var own []net.Addr
 	for _, s := range n.sockets {
