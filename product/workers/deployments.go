@@ -125,12 +125,13 @@ func (w *Workers) postDeployment(ctx context.Context, c *product.Call) (product.
 	return reply, nil
 }
 
-// triggeredBy calls it a rollback if an older version takes over.
+// triggeredBy calls it a rollback if an older version takes over, and else, in a word that wrangler
+// knows, a promotion.
 func triggeredBy(b base, shares []spec.VersionShare) string {
 	if v := b.all.Versions[shares[0].VersionID]; len(shares) == 1 && v != nil && v.Number < b.oldestInForce() {
 		return "rollback"
 	}
-	return "deployment"
+	return "promotion"
 }
 
 // oldestInForce returns the number of the oldest version in force, 0 if there is none.

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"selvage/product"
+	"selvage/spec"
 )
 
 // classes returns a script that exports Durable Object classes of these names.
@@ -152,5 +155,31 @@ func TestDeleteScript(t *testing.T) {
 	}
 	if v := d.account().VersionsOf("callee"); len(v) != 1 || v[0].Number != 1 {
 		t.Errorf("versions %s", fmt.Sprint(v))
+	}
+}
+
+func TestDeletingAScriptTakesItsNamesAlong(t *testing.T) {
+	d := newDesk(t, nil)
+	d.hello("w")
+	d.hello("other")
+	z := &spec.Zone{ID: spec.NewID(), AccountID: d.owner.AccountID, Name: "site.test", Status: "active", Type: "full", NameServers: []string{"ns1.site.test"}}
+	record := &spec.Record{ID: spec.NewID(), ZoneID: z.ID, Name: "w.site.test", Type: "AAAA", Content: "100::", TTL: 1, Proxied: true}
+	must(t, d.state.Update(t.Context(), spec.Actor{}, func(tx product.Tx) error {
+		for _, n := range []spec.Noun{
+			z, record,
+			&spec.WorkerDomain{ID: spec.NewID(), AccountID: d.owner.AccountID, ZoneID: z.ID, ZoneName: z.Name, Hostname: "w.site.test", Service: "w", RecordID: record.ID},
+			&spec.WorkerRoute{ID: spec.NewID(), ZoneID: z.ID, Pattern: "site.test/w/*", Script: "w"},
+			&spec.WorkerRoute{ID: spec.NewID(), ZoneID: z.ID, Pattern: "site.test/*", Script: "other"},
+		} {
+			if err := tx.Put(n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	d.ok("DELETE", "workers/"+d.account().Scripts["w"].ID, "")
+	left := d.state.Snapshot().Zones[z.ID]
+	if len(left.WorkerRoutes) != 1 || left.WorkerRoutes[0].Script != "other" || len(d.account().Domains) != 0 || len(left.Records) != 0 {
+		t.Errorf("left: routes %v, domains %v, records %v", left.WorkerRoutes, d.account().Domains, left.Records)
 	}
 }

@@ -63,7 +63,7 @@ func (w *Workers) postVersion(ctx context.Context, c *product.Call) (product.Rep
 	if d.meta.Migrations != nil {
 		return product.Reply{}, fault.New(fault.Invalid, "Version upload failed. You attempted to upload a version of a Worker that includes a Durable Object migration, but migrations must be fully applied by running `wrangler deploy`.").WithCode(codeNoMigrations).At("migrations")
 	}
-	r := d.release(c, "version_upload")
+	r := d.release(c, "upload")
 	done, err := w.release(ctx, r)
 	if err != nil {
 		return product.Reply{}, err

@@ -1,6 +1,8 @@
 package workers_test
 
 import (
+	"bytes"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -138,4 +140,24 @@ func TestUploadIsRefused(t *testing.T) {
 		refusal(t, d.call("PUT", "scripts/w", ct, strings.NewReader(string(body[:len(body)-40]))), 10001, "ended too early")
 	}
 	refusal(t, d.upload("POST", "scripts/w/versions", meta, main), 10007, "does not exist")
+}
+
+// maxScript is the documented limit of a script's modules.
+const maxScript = 64 << 20
+
+func TestSizeLimits(t *testing.T) {
+	d := newDesk(t, nil)
+	noise := make([]byte, 11<<20)
+	rand.NewChaCha8([32]byte{1}).Read(noise)
+	g := d.upload("PUT", "scripts/w", meta, esm("index.js", hello), file{"a.bin", "application/octet-stream", string(noise)})
+	refusal(t, g, 10027, "exceeded the size limit of 10 MiB: its modules have 11.00 MiB")
+	// The same size passes where gzip makes it small, and source maps do not count.
+	d.deploy("w", meta, esm("index.js", hello), file{"a.txt", "text/plain", strings.Repeat("a", 11<<20)}, file{"index.js.map", "application/source-map", string(noise)})
+	half := string(bytes.Repeat([]byte(" "), 8<<20))
+	g = d.upload("PUT", "scripts/w", meta, esm("index.js", hello), file{"a.map", "application/source-map", half}, file{"b.map", "application/source-map", half})
+	refusal(t, g, 10027, "15 MiB of source maps")
+	refusal(t, d.call("PUT", "scripts/w", "application/javascript", bytes.NewReader(make([]byte, maxScript+1))), 10027, "64 MiB together")
+	if n := d.account().Scripts["w"].Versions; n != 1 {
+		t.Errorf("%d versions after uploads that were refused", n)
+	}
 }

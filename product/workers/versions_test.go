@@ -33,14 +33,14 @@ func TestDeployVersions(t *testing.T) {
 	first := d.account().Scripts["w"].Latest
 	v := d.upload("POST", "scripts/w/versions?bindings_inherit=strict", with(`"annotations":{"workers/tag":"v2"}`), esm("index.js", hello+"// 2"))
 	second := v.at(t, "id")
-	if v.at(t, "number") != "2" || v.at(t, "startup_time_ms") == "" || v.at(t, "metadata.has_preview") != "false" || v.at(t, "annotations.workers/triggered_by") != "version_upload" {
+	if v.at(t, "number") != "2" || v.at(t, "startup_time_ms") == "" || v.at(t, "metadata.has_preview") != "false" || v.at(t, "annotations.workers/triggered_by") != "upload" {
 		t.Errorf("version: %s", v.Body)
 	}
 	if in := d.account().Scripts["w"].Deployment; in.Versions[0].VersionID != first {
 		t.Errorf("uploading a version deployed it: %v", in)
 	}
 	g := d.ok("POST", "scripts/w/deployments", shares(first, 90, second, 10))
-	if g.at(t, "annotations.workers/message") != "why" || g.at(t, "annotations.workers/triggered_by") != "deployment" || g.at(t, "strategy") != "percentage" {
+	if g.at(t, "annotations.workers/message") != "why" || g.at(t, "annotations.workers/triggered_by") != "promotion" || g.at(t, "strategy") != "percentage" {
 		t.Errorf("deployment: %s", g.Body)
 	}
 	d.ok("POST", "scripts/w/deployments", shares(second, 100))
