@@ -67,7 +67,7 @@ func buildWorkers(n *Node, p *parts, pipeline edge.Handler, bindings map[string]
 		Observe: n.observe,
 	})
 	s.workers = workers.New(workers.Options{
-		State: n.state, Blobs: blobs, Seal: key, Host: s.host, Assets: files, Tail: s.tail, Outbound: newOutbound(n, p, pipeline), Bindings: bindings,
+		State: n.state, Blobs: blobs, Seal: key, Host: s.host, Assets: files, Tail: s.tail, Outbound: s.newOutbound(n, p, pipeline), Bindings: bindings,
 		ObjectsDir: dir("objects"), Domain: n.config.WorkersDomain, NameServers: n.config.NameServers, Observe: n.observe,
 	})
 	return s, nil
@@ -84,10 +84,10 @@ func bindingsOf(binders ...product.Binder) map[string]product.BindingType {
 	return types
 }
 
-func newOutbound(n *Node, p *parts, pipeline edge.Handler) *outbound.Outbound {
+func (s *scripting) newOutbound(n *Node, p *parts, pipeline edge.Handler) *outbound.Outbound {
 	var own []net.Addr
-	for _, s := range n.sockets {
-		own = append(own, s.addr())
+	for _, sock := range n.sockets {
+		own = append(own, sock.addr())
 	}
 	return outbound.New(outbound.Options{
 		Origins: p.origins, Guard: edge.Guard{Own: edge.Listeners(own...)}, Pipeline: pipeline, Local: p.front.Serves,
@@ -95,7 +95,7 @@ func newOutbound(n *Node, p *parts, pipeline edge.Handler) *outbound.Outbound {
 		Cached: func(ctx context.Context, ex *edge.Exchange) error {
 			return p.cache.Phase().Handle(ctx, ex, p.origins.Fetch)
 		},
-		Cache: p.cache.API(), LoopID: p.loopID, Observe: n.observe,
+		Cache: p.cache.API(), Running: s.running, LoopID: p.loopID, Observe: n.observe,
 	})
 }
 
@@ -173,4 +173,12 @@ func (s *scripting) status(a *spec.AccountWorkers) workersStatus {
 		out.RSS += u.RSS
 	}
 	return out
+}
+
+// running returns how many requests are under way in an account's units.
+func (s *scripting) running(accountID string) int {
+	if s.host == nil {
+		return 0
+	}
+	return s.host.Running(accountID)
 }

@@ -14,3 +14,23 @@ func (h *Host) Load(key string) (begun uint64, running int) {
 	}
 	return u.requests.Load(), running
 }
+
+// Running returns how many requests and events are under way in the units of a tenant.
+func (h *Host) Running(tenant string) int {
+	sum := 0
+	for _, u := range h.all() {
+		if u.tenant() != tenant {
+			continue
+		}
+		for _, c := range u.living() {
+			sum += max(0, c.running())
+		}
+	}
+	return sum
+}
+
+func (u *unit) tenant() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.content.Tenant
+}
