@@ -24,26 +24,31 @@ type child struct {
 	host    *wire.Client // the dispatcher; nil if it has none
 	ping    *wire.Client
 	began   time.Time          // by Options.Clock
-	born    time.Time          // by the system's
 	end     context.CancelFunc // of its services
 	served  sync.WaitGroup
 	done    chan struct{} // closed when the process has ended and reason is known
 	lock    *os.File      // of the objects; nil if there are none
 	content *Unit
 
-	took    time.Duration // from its configuration to its first sign of life
-	asking  atomic.Int64  // connections to services that are open, but for RPC sessions
-	answers atomic.Uint64 // heads of responses that have come
-	stuck   atomic.Bool   // found by the watchdog: others take over
+	asking atomic.Int64 // connections to services that are open, but for RPC sessions
+	vitals
 
 	mu       sync.Mutex // guards the fields below
-	watched  bool       // the watchdog looks after it
 	calls    map[*call]struct{}
 	tunnels  map[*tunnel]struct{}
 	leaving  bool // nothing new comes to it
 	stopped  *Stopped
 	lastUsed time.Time
 	emptied  chan struct{} // closed when nothing is under way, if somebody waits for that
+}
+
+// vitals are what the watchdog and others go by.
+type vitals struct {
+	born    time.Time     // by the system's clock
+	took    time.Duration // from its configuration to its first sign of life
+	answers atomic.Uint64 // heads of responses that have come
+	stuck   atomic.Bool   // found by the watchdog: others take over
+	watched bool          // the watchdog looks after it; guarded by the child's mu
 }
 
 // call is a request or event under way.
@@ -60,10 +65,11 @@ type call struct {
 	again   atomic.Bool             // it does no harm if it is made twice, and has no body
 	body    atomic.Bool             // it has a body
 	deaths  atomic.Int32            // children that it saw end before
+	sent    atomic.Int64            // when it went out, as UnixNano; 0: when it began
 	readAt  atomic.Int64            // when the child was first seen to have read it, as UnixNano; 0: not yet
 	moved   atomic.Bool             // it is to be made again elsewhere
 	suspect atomic.Bool             // it was moved as one that may be why the child is stuck
-	pause   atomic.Int64            // wait so long before it is made again, in nanoseconds
+	turn    atomic.Pointer[turn]    // held if it is made again as a suspect; nil: none is
 	stopped atomic.Pointer[Stopped] // why it was cut; nil: it was not
 }
 
@@ -82,7 +88,7 @@ func (u *unit) bear(ctx context.Context, content *Unit, events bool) (*child, er
 		return nil, &Stopped{Reason: ReasonMissing, Detail: err.Error()}
 	}
 	c := &child{
-		u: u, p: p, began: h.o.Clock.Now(), born: time.Now(), lastUsed: h.o.Clock.Now(), done: make(chan struct{}), lock: lock, content: content,
+		u: u, p: p, began: h.o.Clock.Now(), vitals: vitals{born: time.Now()}, lastUsed: h.o.Clock.Now(), done: make(chan struct{}), lock: lock, content: content,
 		calls: map[*call]struct{}{}, tunnels: map[*tunnel]struct{}{},
 	}
 	planner := &planner{unit: content, code: h.o.Code, modules: h.o.Modules, layout: p.layout(h.o.Memory)}

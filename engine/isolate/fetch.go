@@ -13,7 +13,10 @@ import (
 	"selvage/foundation/fault"
 )
 
-const tries = 3
+const (
+	tries     = 3
+	mostMoves = 8 // away from stuck children
+)
 
 // Fetch sends r to a program and returns the response when its head is there. The end of ctx ends
 // the whole exchange. r.Body may be read until the response's Body is closed. The error is *Stopped
@@ -28,33 +31,42 @@ func (h *Host) Fetch(ctx context.Context, a Address, r *Request) (*Response, err
 		Method: r.Method, Scheme: r.Scheme, Host: r.Host, Target: r.Target, Header: r.Header,
 		Body: r.Body, Length: r.Length, CF: r.CF, Upgrade: r.Upgrade,
 	}
-	deaths, pause := int32(0), time.Duration(0)
+	deaths, moves := int32(0), 0
 	for try := 1; ; try++ {
+		var held *turn
+		if deaths > 0 {
+			held = &turn{}
+			if err := held.take(ctx, u.suspects); err != nil {
+				return nil, err
+			}
+		}
 		call, err := u.acquire(ctx, false)
 		if err != nil {
+			held.leave()
 			return nil, err
 		}
+		call.turn.Store(held)
 		call.again.Store(r.Again && r.Body == nil)
 		call.body.Store(r.Body != nil)
 		call.deaths.Store(deaths)
-		// Here, with a child that is ready: those that wait for one together would start together.
-		if err := rest(ctx, pause); err != nil {
-			call.finish()
-			return nil, err
-		}
+		call.sent.Store(time.Now().UnixNano())
 		resp, err := call.fetch(ctx, a, &w)
+		held.leave()
 		if err == nil {
 			return resp, nil
 		}
 		again, err := call.failed(err, r)
 		call.finish() // not before: who ends a child looks for the cause among its calls
-		if stopped := (*Stopped)(nil); errors.As(err, &stopped) || call.suspect.Load() {
+		if stopped := (*Stopped)(nil); errors.As(err, &stopped) && !call.moved.Load() || call.suspect.Load() {
 			deaths++
+		}
+		if call.moved.Load() && !call.suspect.Load() && moves < mostMoves {
+			moves++
+			try-- // it was in the way of nobody
 		}
 		if !again || try == tries {
 			return dead(err)
 		}
-		pause = time.Duration(call.pause.Load())
 		if w.Body != nil && r.Rewind != nil {
 			w.Body = r.Rewind()
 		}
@@ -127,7 +139,7 @@ func (call *call) failed(err error, r *Request) (again bool, _ error) {
 		return false, cut
 	}
 	if call.moved.Load() {
-		return true, err
+		return true, &Stopped{Reason: ReasonCPU, Detail: "The script was busy with other requests for too long."}
 	}
 	stopped := call.c.fate()
 	culprit := call.culprit.Load()

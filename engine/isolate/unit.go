@@ -19,6 +19,7 @@ type unit struct {
 	h        *Host
 	key      string
 	requests atomic.Uint64
+	suspects chan struct{} // see turn
 	kills    atomic.Uint64
 	probing  bool // only to see what a program exports
 
@@ -30,16 +31,26 @@ type unit struct {
 	children  []*child
 	starting  *starting
 	held      chan struct{} // closed when a hand-over is done; nil if there is none
-	next      *Unit         // takes the place of content as soon as the hand-over before it is done
+	succession
+	setbacks
+	gone   bool
+	events bool      // something was dispatched to it: children get a dispatcher
+	wake   time.Time // of its earliest alarm, known while it sleeps; zero if there is none
+	unread bool      // alarms that an earlier node left were not looked for yet
+}
+
+// succession is what takes the place of a unit's content.
+type succession struct {
+	next      *Unit // as soon as the hand-over before it is done
 	nextPrint string
 	replacing bool
-	gone      bool
-	events    bool // something was dispatched to it: children get a dispatcher
-	failures  int  // starts in a row that failed
-	retryAt   time.Time
-	lastErr   error
-	wake      time.Time // of its earliest alarm, known while it sleeps; zero if there is none
-	unread    bool      // alarms that an earlier node left were not looked for yet
+}
+
+// setbacks are a unit's starts in a row that failed.
+type setbacks struct {
+	failures int
+	retryAt  time.Time
+	lastErr  error
 }
 
 // starting is a start that any number of requests wait for.
@@ -49,7 +60,7 @@ type starting struct {
 }
 
 func newUnit(h *Host, content *Unit, print string) *unit {
-	return &unit{h: h, key: content.Key, content: content, print: print, unread: exclusive(content)}
+	return &unit{suspects: make(chan struct{}, 1), h: h, key: content.Key, content: content, print: print, unread: exclusive(content)}
 }
 
 func exclusive(u *Unit) bool { return u.Objects != "" }

@@ -130,17 +130,38 @@ func (call *call) move() {
 	call.progress.Abort()
 }
 
-// rest waits as long as the watchdog wants before a call is made again.
-func rest(ctx context.Context, pause time.Duration) error {
-	if pause == 0 {
-		return nil
-	}
-	t := time.NewTimer(pause)
-	defer t.Stop()
+// turn is held by the one call of a unit that is made again as a suspect, until it is answered or
+// its child is stuck over it: what then happens to the child is its doing.
+type turn struct {
+	of   chan struct{} // of the unit, with room for one; nil: nothing is held
+	once sync.Once
+}
+
+// longestTurn bounds how long others wait.
+const longestTurn = time.Second
+
+// take waits for the unit's turn.
+func (t *turn) take(ctx context.Context, of chan struct{}) error {
+	timer := time.NewTimer(longestTurn)
+	defer timer.Stop()
 	select {
-	case <-t.C:
-		return nil
+	case of <- struct{}{}:
+		t.of = of
+	case <-timer.C:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	return nil
+}
+
+// leave lets the next one have it. It may be called more than once.
+func (t *turn) leave() {
+	if t == nil {
+		return
+	}
+	t.once.Do(func() {
+		if t.of != nil {
+			<-t.of
+		}
+	})
 }

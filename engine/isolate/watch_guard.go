@@ -22,7 +22,7 @@ const (
 	pingIdle    = 5 * time.Second       // children that do not work, but have requests, are asked so often
 	longestMute = 30 * time.Second      // without a sign of life and without work
 
-	apart = 25 * time.Millisecond // between calls that are made again to see which is the cause: more than lookEvery
+	handling = 8 * time.Millisecond // between reading a request and beginning with it, at most
 
 	mostSlack = 100 * time.Millisecond // beyond the limit, if others may have taken part, as garbage of theirs
 )
@@ -188,12 +188,18 @@ func (g *guard) hasRead(call *call, now time.Time) bool {
 	return !call.progress.Unread()
 }
 
-// later tells whether a was read after b.
-func later(a, b *call) bool {
-	if x, y := a.readAt.Load(), b.readAt.Load(); x != y {
-		return x > y
+// later tells whether a was sent, and so read, after b.
+func later(a, b *call) bool { return a.sentAt().After(b.sentAt()) }
+
+// together tells whether a was sent so shortly before last that the child may have read last while
+// it had not yet begun with a.
+func together(a, last *call) bool { return last.sentAt().Sub(a.sentAt()) < handling }
+
+func (call *call) sentAt() time.Time {
+	if n := call.sent.Load(); n != 0 {
+		return time.Unix(0, n)
 	}
-	return a.began.After(b.began)
+	return call.began
 }
 
 // lastAnswered returns the call whose answer is under way and came on last.
@@ -251,7 +257,7 @@ func (g *guard) judge(now time.Time, cpu time.Duration, working bool, last *call
 	}
 	spent := cpu - g.busyCPU
 	slack := min(mostSlack, limit*time.Duration(max(0, read-1)))
-	if over || spent >= limit+slack || now.Sub(g.busy) >= limit+longestMute {
+	if over || spent >= limit+slack || now.Sub(g.busy) >= 2*limit+time.Second {
 		c.kill(ReasonCPU, "Worker exceeded CPU time limit.", g.blame(last)...)
 		return false
 	}
@@ -310,18 +316,16 @@ func (g *guard) relieve(last *call) {
 		return
 	}
 	accused := g.accused(last)
-	pause := time.Duration(0)
 	for _, call := range g.calls {
 		if !call.again.Load() || call.answered.Load() {
 			continue
 		}
 		if slices.Contains(accused, call) {
-			if len(accused) == 1 || call.deaths.Load() > 0 {
+			if len(accused) == 1 || call.deaths.Load() > 0 && together(call, last) {
+				call.turn.Load().leave()
 				continue
 			}
-			// One of them is the cause. Made again one by one, it will show which.
-			pause += apart
-			call.pause.Store(int64(pause))
+			// One of them is the cause. Made again one by one, they will show which.
 			call.suspect.Store(true)
 		}
 		call.move()
@@ -339,7 +343,7 @@ func (g *guard) accused(last *call) []*call {
 	}
 	all := []*call{last}
 	for _, call := range g.calls {
-		if call != last && !call.answered.Load() && call.readAt.Load() != 0 && call.readAt.Load() == last.readAt.Load() {
+		if call != last && !call.answered.Load() && call.readAt.Load() != 0 && (together(call, last) || call.readAt.Load() == last.readAt.Load()) {
 			all = append(all, call)
 		}
 	}
@@ -355,7 +359,7 @@ func (g *guard) free() {
 	}
 }
 
-// nice lets the child run only when no other wants to, or as usual. Only root can take it back, so
+// nice lets the child have less than others, or as much. Only root can take it back, so
 // nobody else does it.
 func (c *child) nice(on bool) {
 	if os.Geteuid() != 0 {
@@ -363,7 +367,7 @@ func (c *child) nice(on bool) {
 	}
 	level := 0
 	if on {
-		level = 19
+		level = 10 // a tenth of what others get
 	}
 	_ = syscall.Setpriority(syscall.PRIO_PGRP, c.p.pid(), level)
 }
@@ -376,14 +380,10 @@ func (g *guard) blame(last *call) []*call {
 		return accused
 	}
 	var culprits []*call
-	pause := time.Duration(0)
 	for _, call := range accused {
-		if call.deaths.Load() > 0 {
+		if call.deaths.Load() > 0 && together(call, last) {
 			culprits = append(culprits, call)
-			continue
 		}
-		pause += apart
-		call.pause.Store(int64(pause))
 	}
 	return culprits
 }
@@ -399,17 +399,15 @@ func (c *child) blame() {
 	if last == nil {
 		return
 	}
-	alone, pause := true, time.Duration(0)
+	alone := true
 	for call := range c.calls {
-		if call.answered.Load() || call.readAt.Load() != last.readAt.Load() {
+		if call.answered.Load() || !together(call, last) && call.readAt.Load() != last.readAt.Load() {
 			continue
 		}
 		alone = alone && call == last
-		if call.deaths.Load() > 0 {
+		if call.deaths.Load() > 0 && together(call, last) {
 			call.culprit.Store(true)
 		}
-		pause += apart
-		call.pause.Store(int64(pause))
 	}
 	if alone {
 		last.culprit.Store(true)
