@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"syscall"
@@ -91,7 +92,7 @@ func (cn *conn) lost(err error, unread bool) error {
 	}
 	if cn.upload != nil {
 		if bodyErr := cn.upload.failed(); bodyErr != nil {
-			err = bodyErr
+			return fmt.Errorf("read the body of the request: %w", bodyErr)
 		}
 	}
 	return &LostError{Unread: unread && !cn.answered, Answered: cn.answered, Reused: cn.reused, Err: err}

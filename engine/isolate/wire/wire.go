@@ -120,8 +120,8 @@ func (p *Progress) Unread() bool {
 }
 
 // Do sends r and returns the response once its head is there. The end of ctx ends the whole
-// exchange, bodies and tunnel included. Errors other than faults of the request itself are a
-// *LostError or ctx's cause.
+// exchange, bodies and tunnel included. Errors other than faults of the request itself and of its
+// body are a *LostError or ctx's cause.
 func (c *Client) Do(ctx context.Context, r *Request) (*Response, error) {
 	cn, err := c.take(ctx, r.Fresh)
 	if err != nil {
