@@ -41,14 +41,19 @@ type Config struct {
 	Drain         time.Duration
 	Log           string // debug, info, warn, error
 
-	Workerd       string         // path of the runtime of Workers, off, or empty: looked for
-	WorkersDomain string         // under which accounts have subdomains for their Workers
-	WorkersAllow  []netip.Prefix // networks with private addresses that Workers may reach
+	Workers WorkersConfig
 
 	ACME  certs.ACME // no directory: no certificates are ordered, the local CA signs
 	GeoIP string     // path of a MaxMind country database, empty: none
 
 	given map[string]string // what was set away from the defaults by flag or environment, for --takeover
+}
+
+// WorkersConfig is what a node is told about Workers.
+type WorkersConfig struct {
+	Runtime string         // path of workerd, off, or empty: looked for
+	Domain  string         // under which accounts have subdomains
+	Allow   []netip.Prefix // networks with private addresses that Workers may reach
 }
 
 // setting is one field of Config with its name in flags, environment and file.
@@ -80,7 +85,7 @@ func settings() []setting {
 		{"cache-disk", "10GiB", "size", "disk space for cached responses; 0 caches in memory only", size(func(c *Config) *int64 { return &c.CacheDisk }, 0)},
 		{"memory-limit", "0", "size", "soft limit on the node's memory; 0 is three quarters of the machine or cgroup", size(func(c *Config) *int64 { return &c.MemoryLimit }, 0)},
 		{"drain", "30s", "time", "how long requests under way may take to finish when the node stops or is taken over", duration(func(c *Config) *time.Duration { return &c.Drain })},
-		{"workerd", "", "file", "runtime of Workers, or off (default: workerd beside this program, which make engines puts there)", text(func(c *Config) *string { return &c.Workerd })},
+		{"workerd", "", "file", "runtime of Workers, or off (default: workerd beside this program, which make engines puts there)", text(func(c *Config) *string { return &c.Workers.Runtime })},
 		{"workers-domain", "workers.localhost", "name", "domain under which accounts have subdomains for their Workers: NAME.ACCOUNT.DOMAIN", workersDomain},
 		{"workers-allow", "", "nets", "comma-separated networks of this side that Workers may reach; private addresses are refused otherwise", networks},
 		{"acme-directory", "", "url", "ACME directory to order certificates from (default: none, the local CA signs)", text(func(c *Config) *string { return &c.ACME.Directory })},
@@ -193,12 +198,12 @@ func workersDomain(c *Config, v string) error {
 	if err := spec.CheckHostname(name); err != nil {
 		return fmt.Errorf("%q is not a host name: %w", v, err)
 	}
-	c.WorkersDomain = name
+	c.Workers.Domain = name
 	return nil
 }
 
 func networks(c *Config, v string) error {
-	c.WorkersAllow = nil
+	c.Workers.Allow = nil
 	for part := range strings.SplitSeq(v, ",") {
 		if part = strings.TrimSpace(part); part == "" {
 			continue
@@ -207,7 +212,7 @@ func networks(c *Config, v string) error {
 		if err != nil {
 			return fmt.Errorf("%q is not a network such as 10.1.0.0/16 or 127.0.0.1/32", part)
 		}
-		c.WorkersAllow = append(c.WorkersAllow, net)
+		c.Workers.Allow = append(c.Workers.Allow, net)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func buildWorkers(n *Node, p *parts, pipeline edge.Handler, bindings map[string]
 	})
 	s.workers = workers.New(workers.Options{
 		State: n.state, Blobs: blobs, Seal: key, Host: s.host, Assets: files, Tail: s.tail, Outbound: s.newOutbound(n, p, pipeline), Bindings: bindings,
-		ObjectsDir: dir("objects"), Domain: n.config.WorkersDomain, NameServers: n.config.NameServers, Observe: n.observe,
+		ObjectsDir: dir("objects"), Domain: n.config.Workers.Domain, NameServers: n.config.NameServers, Observe: n.observe,
 	})
 	return s, nil
 }
@@ -91,7 +91,7 @@ func (s *scripting) newOutbound(n *Node, p *parts, pipeline edge.Handler) *outbo
 	}
 	return outbound.New(outbound.Options{
 		Origins: p.origins, Guard: edge.Guard{Own: edge.Listeners(own...)}, Pipeline: pipeline, Local: p.front.Serves,
-		Allowed: func(string) []netip.Prefix { return n.config.WorkersAllow },
+		Allowed: func(string) []netip.Prefix { return n.config.Workers.Allow },
 		Cached: func(ctx context.Context, ex *edge.Exchange) error {
 			return p.cache.Phase().Handle(ctx, ex, p.origins.Fetch)
 		},
@@ -102,7 +102,7 @@ func (s *scripting) newOutbound(n *Node, p *parts, pipeline edge.Handler) *outbo
 // openHost finds the runtime and builds walls for its children. Without it Workers can be deployed
 // to other nodes and looked at, and everything else runs.
 func (s *scripting) openHost(n *Node, blobs *blob.Store) error {
-	path := n.config.Workerd
+	path := n.config.Workers.Runtime
 	if path == "off" {
 		s.absent = "Workers are switched off by the setting workerd."
 		return nil

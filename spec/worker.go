@@ -44,15 +44,20 @@ type Worker struct {
 
 // WorkerDeployment says which versions answer, and how much of the traffic each gets.
 type WorkerDeployment struct {
-	ID          string            `json:"id"` // UUID
-	AccountID   string            `json:"account_id,omitempty"`
-	Script      string            `json:"script,omitempty"`
-	Versions    []VersionShare    `json:"versions"` // one or two; percentages add up to 100
-	CreatedOn   time.Time         `json:"created_on"`
-	AuthorEmail string            `json:"author_email,omitempty"`
-	AuthorID    string            `json:"author_id,omitempty"`
-	Source      string            `json:"source,omitempty"` // wrangler, api, ...
+	ID        string         `json:"id"` // UUID
+	AccountID string         `json:"account_id,omitempty"`
+	Script    string         `json:"script,omitempty"`
+	Versions  []VersionShare `json:"versions"` // one or two; percentages add up to 100
+	CreatedOn time.Time      `json:"created_on"`
+	WorkerAuthor
 	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// WorkerAuthor is who made a version or deployment, and with what.
+type WorkerAuthor struct {
+	AuthorEmail string `json:"author_email,omitempty"`
+	AuthorID    string `json:"author_id,omitempty"`
+	Source      string `json:"source,omitempty"` // wrangler, api, ...
 }
 
 // VersionShare is a version and its percentage of the traffic, 0 to 100.
@@ -80,10 +85,8 @@ type WorkerVersion struct {
 	Script      string            `json:"script"`
 	Number      int               `json:"number"` // counts from 1
 	CreatedOn   time.Time         `json:"created_on"`
-	AuthorEmail string            `json:"author_email,omitempty"`
-	AuthorID    string            `json:"author_id,omitempty"`
-	Source      string            `json:"source,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"` // workers/message, workers/tag, ...
+	WorkerAuthor
 
 	Main          string         `json:"main"`           // name of the main module, or of the service-worker script
 	ServiceWorker bool           `json:"service_worker"` // addEventListener syntax
@@ -98,7 +101,11 @@ type WorkerVersion struct {
 	CPUMs              int             `json:"cpu_ms,omitempty"`      // CPU milliseconds a request may use; 0 is the default, 30,000
 	Subrequests        int             `json:"subrequests,omitempty"` // a request may make; 0 is the default, 1,000
 
-	// What the script exports, found by starting it once.
+	WorkerExports
+}
+
+// WorkerExports is what a script exports, found by starting it once.
+type WorkerExports struct {
 	Handlers      []string       `json:"handlers"` // of the default export: fetch, scheduled, queue, ...
 	NamedHandlers []NamedHandler `json:"named_handlers,omitempty"`
 	StartupTimeMs int            `json:"startup_time_ms"`

@@ -108,7 +108,7 @@ func (a *API) ownRoutes() []entry {
 	var all []entry
 	for _, part := range [][]entry{
 		a.userRoutes(), a.tokenRoutes(), a.accountRoutes(), a.zoneRoutes(), a.settingRoutes(),
-		a.rulesetRoutes(), a.auditRoutes(), a.ipRoutes(),
+		a.rulesetRoutes(), a.auditRoutes(), a.ipRoutes(), a.tableRoutes(),
 	} {
 		all = append(all, part...)
 	}

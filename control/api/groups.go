@@ -46,6 +46,11 @@ var known = []struct{ group, scope, read, write string }{
 	{"Cache Settings", scopeZone, "3245da1cf36c45c3847bb9b483c62f97", "9ff81cbbe65c400b97d92c3c1033cab6"},
 	{"DNS", scopeZone, "82e64a83756745bbbb1c9c2701bf816b", "4755a26eedb94da69e1066d98aa820be"},
 	{"SSL and Certificates", scopeZone, "7b7216b327b04b8fbc8f524e1f9b7531", "c03055bc037c4ea9afb9a9f104b7b721"},
+	{"Workers KV Storage", scopeAccount, "8b47d2786a534c08a1f94ee8f9f599ef", "f7f0eda5697f475c90846e879bab8666"},
+	{"Workers Routes", scopeZone, "2072033d694d415a936eaeb94e6405b8", "28f4b596e7d643029c524985477ae49a"},
+	{"Workers Scripts", scopeAccount, "1a71c399035b4950a1bd1466bbe4f420", "e086da7e2179491d91ee5f35b3ca210a"},
+	{"Workers Tail", scopeAccount, "05880cd1bdc24d8bae0be2136972816b", ""},
+	{"Account Analytics", scopeAccount, "b89a480218d04ceb98b4fe57ca29dc1f", ""},
 	{"Zone", scopeZone, "c8fed203ed3043cba015a93ad1616f1f", "e6d2666161e84845a636613608cee8d5"},
 	{"Zone Settings", scopeZone, "517b21aee92c4d89936c976ba6e4be55", "3030687196b94b638145a3953da2b699"},
 }
@@ -58,7 +63,9 @@ func newGroups(entries []entry, phases []product.RulePhase) *groups {
 		if k.read != "" {
 			g.add(product.Permission{Group: k.group}, k.read, k.scope)
 		}
-		g.add(product.Permission{Group: k.group, Write: true}, k.write, k.scope)
+		if k.write != "" {
+			g.add(product.Permission{Group: k.group, Write: true}, k.write, k.scope)
+		}
 	}
 	for _, e := range entries {
 		if e.Permission.Group == "" {

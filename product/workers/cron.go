@@ -34,7 +34,19 @@ type weekField struct {
 	nth  [8]uint64 // n#k: bit k of nth[n]
 }
 
+// span is what the numbers of a field may be.
+type span struct {
+	what        string // for messages
+	least, most int
+	names       []string // by number
+}
+
 var (
+	minutes    = span{what: "minute", most: 59}
+	hours      = span{what: "hour", most: 23}
+	monthDay   = span{what: "day of the month", least: 1, most: 31}
+	months     = span{what: "month", least: 1, most: 12, names: monthNames}
+	weekDays   = span{what: "day of the week", least: 1, most: 7, names: dayNames}
 	monthNames = []string{"", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"}
 	dayNames   = []string{"", "SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"}
 )
@@ -47,16 +59,16 @@ func parseCron(s string) (*cron, error) {
 	}
 	var c cron
 	var err error
-	if c.minute, err = parseSet(s, fields[0], "minute", 0, 59, nil); err != nil {
+	if c.minute, err = minutes.parse(s, fields[0]); err != nil {
 		return nil, err
 	}
-	if c.hour, err = parseSet(s, fields[1], "hour", 0, 23, nil); err != nil {
+	if c.hour, err = hours.parse(s, fields[1]); err != nil {
 		return nil, err
 	}
 	if err = c.day.parse(s, fields[2]); err != nil {
 		return nil, err
 	}
-	if c.month, err = parseSet(s, fields[3], "month", 1, 12, monthNames); err != nil {
+	if c.month, err = months.parse(s, fields[3]); err != nil {
 		return nil, err
 	}
 	return &c, c.week.parse(s, fields[4])
@@ -66,30 +78,30 @@ func badCron(s, format string, args ...any) error {
 	return fault.New(fault.Invalid, "The cron trigger %.60q "+format+".", append([]any{s}, args...)...).WithCode(10100).At("cron")
 }
 
-// parseSet reads lists of *, n, a-b, each with an optional /step.
-func parseSet(s, field, what string, least, most int, names []string) (uint64, error) {
+// parse reads lists of *, n, a-b, each with an optional /step. s is the whole trigger, for messages.
+func (p *span) parse(s, field string) (uint64, error) {
 	var set uint64
-	for part := range strings.SplitSeq(field, ",") {
-		span, step, stepped := strings.Cut(part, "/")
+	for item := range strings.SplitSeq(field, ",") {
+		part, step, stepped := strings.Cut(item, "/")
 		every := 1
 		if stepped {
 			n, err := strconv.Atoi(step)
-			if err != nil || n < 1 || n > most {
-				return 0, badCron(s, "has a step %q in its %s; it has to be from 1 to %d", step, what, most)
+			if err != nil || n < 1 || n > p.most {
+				return 0, badCron(s, "has a step %q in its %s; it has to be from 1 to %d", step, p.what, p.most)
 			}
 			every = n
 		}
-		from, to := least, most
-		if span != "*" {
-			low, high, ranged := strings.Cut(span, "-")
+		from, to := p.least, p.most
+		if part != "*" {
+			low, high, ranged := strings.Cut(part, "-")
 			var ok bool
-			if from, ok = number(low, names); !ok || from < least || from > most {
-				return 0, badCron(s, "has %q in its %s; it has to be from %d to %d", low, what, least, most)
+			if from, ok = number(low, p.names); !ok || from < p.least || from > p.most {
+				return 0, badCron(s, "has %q in its %s; it has to be from %d to %d", low, p.what, p.least, p.most)
 			}
 			switch {
 			case ranged:
-				if to, ok = number(high, names); !ok || to < from || to > most {
-					return 0, badCron(s, "has a range to %q in its %s; it has to be from %d to %d", high, what, from, most)
+				if to, ok = number(high, p.names); !ok || to < from || to > p.most {
+					return 0, badCron(s, "has a range to %q in its %s; it has to be from %d to %d", high, p.what, from, p.most)
 				}
 			case !stepped:
 				to = from
@@ -138,7 +150,7 @@ func (d *dayField) parse(s, field string) error {
 		return nil
 	}
 	var err error
-	d.days, err = parseSet(s, strings.Join(plain, ","), "day of the month", 1, 31, nil)
+	d.days, err = monthDay.parse(s, strings.Join(plain, ","))
 	return err
 }
 
@@ -175,7 +187,7 @@ func (w *weekField) parse(s, field string) error {
 		return nil
 	}
 	var err error
-	w.days, err = parseSet(s, strings.Join(plain, ","), "day of the week", 1, 7, dayNames)
+	w.days, err = weekDays.parse(s, strings.Join(plain, ","))
 	return err
 }
 

@@ -9,13 +9,23 @@ import (
 
 // host runs scripts: an isolate.Host, or nothing on a node without the runtime.
 type host interface {
+	asked
+	steered
+}
+
+// asked is what scripts are asked by.
+type asked interface {
+	Fetch(ctx context.Context, a isolate.Address, r *isolate.Request) (*isolate.Response, error)
+	Dial(ctx context.Context, a isolate.Address) (io.ReadWriteCloser, error)
+	Dispatch(ctx context.Context, a isolate.Address, e isolate.Event) (isolate.Outcome, error)
+}
+
+// steered is what units are declared, watched and ended by.
+type steered interface {
 	Set(u isolate.Unit)
 	Drop(key string)
 	Start(ctx context.Context, key string) error
 	Inspect(ctx context.Context, p isolate.Program) (isolate.Exports, error)
-	Fetch(ctx context.Context, a isolate.Address, r *isolate.Request) (*isolate.Response, error)
-	Dial(ctx context.Context, a isolate.Address) (io.ReadWriteCloser, error)
-	Dispatch(ctx context.Context, a isolate.Address, e isolate.Event) (isolate.Outcome, error)
 	Kill(key, why string)
 	Usage() []isolate.Usage
 	Load(key string) (begun uint64, running int)

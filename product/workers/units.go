@@ -249,11 +249,15 @@ func (b *binder) metadata() string {
 
 // objects binds a namespace. Its class is exported by the version that holds the script's objects.
 func (b *binder) objects(s *spec.WorkerBinding) {
-	script := s.ScriptName
+	script, class := s.ScriptName, s.ClassName
 	if script == "" {
 		script = b.version.Script
 	}
-	b.add(isolate.Binding{Name: s.Name, Kind: isolate.Objects, Program: script, Class: s.ClassName})
+	// The namespace knows better than the binding: its script may have renamed or transferred the class.
+	if n := b.account.Namespaces[s.NamespaceID]; n != nil {
+		script, class = n.Script, n.Class
+	}
+	b.add(isolate.Binding{Name: s.Name, Kind: isolate.Objects, Program: script, Class: class})
 }
 
 // part binds a module of a service-worker script.
