@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if sandbox.Main() {
 		return
 	}
+	if dir := os.Getenv("SELVAGE_TEST_NODE"); dir != "" {
+		beKilled(dir)
+	}
 	os.Exit(m.Run())
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"selvage/engine/isolate"
+	"selvage/engine/isolate/sandbox"
 )
 
 // counter is a unit with objects that answers its version and how often it was asked.
@@ -348,4 +349,88 @@ export default class extends WorkerEntrypoint { fetch() {} scheduled() {} }`)
 	if _, err := h.Inspect(t.Context(), p); err == nil || !strings.Contains(err.Error(), ":1:14") {
 		t.Errorf("a service worker that throws: %v, want :1:14", err)
 	}
+}
+
+// beKilled is a node that starts children in dir, says so and waits for its end.
+func beKilled(dir string) {
+	path, err := isolate.FindRuntime(os.Environ())
+	if err != nil {
+		panic(err)
+	}
+	var s shelf
+	o := isolate.Options{Runtime: path, RunDir: filepath.Join(dir, "r"), Code: s.get}
+	if os.Getenv("SELVAGE_TEST_WALLS") != "" {
+		o.Walls = sandbox.Probe(context.Background())
+	}
+	host, err := isolate.New(o)
+	if err != nil {
+		panic(err)
+	}
+	h := &house{Host: host, dir: dir}
+	for _, u := range []isolate.Unit{h.module("u", `export default { fetch() { for (;;); } }`), h.counter("v1")} {
+		for _, code := range h.code {
+			s.put(string(code))
+		}
+		host.Set(u)
+		if err := host.Start(context.Background(), u.Key); err != nil {
+			panic(err)
+		}
+	}
+	go host.Fetch(context.Background(), isolate.Address{Unit: "u", Program: "main"}, request("GET", "/", ""))
+	fmt.Println("ready")
+	select {}
+}
+
+func TestChildrenDieWithTheNode(t *testing.T) {
+	for _, walls := range []string{"", "yes"} {
+		dir, err := os.MkdirTemp("", "iso")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		node := exec.Command("/proc/self/exe")
+		node.Env = append(os.Environ(), "SELVAGE_TEST_NODE="+dir, "SELVAGE_TEST_WALLS="+walls)
+		node.Stderr = os.Stderr
+		out, err := node.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := node.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(out, make([]byte, len("ready"))); err != nil {
+			t.Fatal(err)
+		}
+		notes, _ := filepath.Glob(filepath.Join(dir, "r", "n*", "c*", "pid"))
+		if len(notes) < 2 {
+			t.Fatalf("children: %v, want two", notes)
+		}
+		var pids []int
+		for _, n := range notes {
+			b, _ := os.ReadFile(n)
+			pid, _ := strconv.Atoi(strings.Fields(string(b))[0])
+			pids = append(pids, pid)
+		}
+		node.Process.Kill()
+		node.Wait()
+		for _, pid := range pids {
+			for deadline := time.Now().Add(5 * time.Second); syscall.Kill(pid, 0) == nil && !zombie(pid); time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					syscall.Kill(pid, syscall.SIGKILL)
+					t.Errorf("walls %q: child %d outlives its node", walls, pid)
+				}
+			}
+		}
+		// The objects are free for the next.
+		h := start(t, nil)
+		h.dir = dir
+		h.Set(h.counter("v2"))
+		h.want("o", "/", "v2 1")
+	}
+}
+
+// zombie tells whether a process has ended, though nobody has asked for its fate.
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(b), ") Z ")
 }
