@@ -125,6 +125,9 @@ func printDemo(w io.Writer, f cli.NodeFile, data string) {
                %[13]s dns add example.com @ A ADDRESS-OF-YOUR-SERVER --proxied%[8]s
                curl -i --resolve example.com:%[3]s:127.0.0.1 http://example.com:%[3]s/
 
+  A Worker     eval "$(%[13]s dev%[8]s)" && npx wrangler deploy
+               %[13]s worker list%[8]s
+
   Tools that speak Cloudflare's API (wrangler, SDKs, lego, Terraform) work with
                export CLOUDFLARE_API_BASE_URL=%[9]s
                export CLOUDFLARE_API_TOKEN=$(cat %[10]s)
