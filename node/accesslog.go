@@ -33,13 +33,13 @@ type accessLog struct {
 
 // newAccessLog returns a log that writes where config says, or nil if it is off.
 func newAccessLog(c Config, o observe.Observer, stdout io.Writer) (*accessLog, error) {
-	if c.AccessLog == "off" {
+	if c.AccessLog.To == "off" {
 		return nil, nil
 	}
 	a := &accessLog{log: o.Logger(), out: stdout}
-	if c.AccessLog == "file" {
+	if c.AccessLog.To == "file" {
 		var err error
-		if a.file, err = openRotating(filepath.Join(c.Data, "logs", "access.log"), c.AccessLogSize); err != nil {
+		if a.file, err = openRotating(filepath.Join(c.Data, "logs", "access.log"), c.AccessLog.Size); err != nil {
 			return nil, err
 		}
 		a.out = a.file

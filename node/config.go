@@ -33,13 +33,12 @@ type Config struct {
 	Demo  bool
 	Pprof bool
 
-	AccessLog     string // file, stdout, off
-	AccessLogSize int64  // bytes of one access log file before it is rotated
-	CacheMemory   int64  // bytes
-	CacheDisk     int64  // bytes
-	MemoryLimit   int64  // bytes, 0: three quarters of what the machine or its cgroup has
-	Drain         time.Duration
-	Log           string // debug, info, warn, error
+	AccessLog   AccessLogConfig
+	CacheMemory int64 // bytes
+	CacheDisk   int64 // bytes
+	MemoryLimit int64 // bytes, 0: three quarters of what the machine or its cgroup has
+	Drain       time.Duration
+	Log         string // debug, info, warn, error
 
 	Workers WorkersConfig
 
@@ -47,6 +46,12 @@ type Config struct {
 	GeoIP string     // path of a MaxMind country database, empty: none
 
 	given map[string]string // what was set away from the defaults by flag or environment, for --takeover
+}
+
+// AccessLogConfig is what a node is told about its access log.
+type AccessLogConfig struct {
+	To   string // file, stdout, off
+	Size int64  // bytes of one file before it is rotated
 }
 
 // WorkersConfig is what a node is told about Workers.
@@ -79,8 +84,8 @@ func settings() []setting {
 		{"demo", "false", "bool", "serve the zone demo.localhost from an origin inside the node", boolean(func(c *Config) *bool { return &c.Demo })},
 		{"pprof", "false", "bool", "serve /debug/pprof at the admin address", boolean(func(c *Config) *bool { return &c.Pprof })},
 		{"log", "info", "level", "what the node logs to stderr: debug, info, warn, error", oneOf(func(c *Config) *string { return &c.Log }, "debug", "info", "warn", "error")},
-		{"access-log", "file", "where", "one JSON line per request: file (DIR/logs/access.log), stdout, off", oneOf(func(c *Config) *string { return &c.AccessLog }, "file", "stdout", "off")},
-		{"access-log-size", "100MiB", "size", "size at which the access log file is rotated; five old ones are kept", size(func(c *Config) *int64 { return &c.AccessLogSize }, 1<<10)},
+		{"access-log", "file", "where", "one JSON line per request: file (DIR/logs/access.log), stdout, off", oneOf(func(c *Config) *string { return &c.AccessLog.To }, "file", "stdout", "off")},
+		{"access-log-size", "100MiB", "size", "size at which the access log file is rotated; five old ones are kept", size(func(c *Config) *int64 { return &c.AccessLog.Size }, 1<<10)},
 		{"cache-memory", "64MiB", "size", "memory for cached responses", size(func(c *Config) *int64 { return &c.CacheMemory }, 1<<20)},
 		{"cache-disk", "10GiB", "size", "disk space for cached responses; 0 caches in memory only", size(func(c *Config) *int64 { return &c.CacheDisk }, 0)},
 		{"memory-limit", "0", "size", "soft limit on the node's memory; 0 is three quarters of the machine or cgroup", size(func(c *Config) *int64 { return &c.MemoryLimit }, 0)},

@@ -95,16 +95,6 @@ func (g got) code() int {
 	return g.Errors[0].Code
 }
 
-// object returns the result as an object.
-func (g got) object(t testing.TB) map[string]any {
-	t.Helper()
-	var m map[string]any
-	if err := json.Unmarshal(g.Result, &m); err != nil || !g.Success {
-		t.Fatalf("status %d: no object: %s", g.Status, g.Body)
-	}
-	return m
-}
-
 // at returns what stands at a path such as "resources.script.etag" in the result, printed.
 func (g got) at(t testing.TB, path string) string {
 	t.Helper()

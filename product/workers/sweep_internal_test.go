@@ -51,7 +51,7 @@ func TestSweepKeepsWhatVersionsName(t *testing.T) {
 		}
 		for digest, kept := range want {
 			if blobs.Has(digest) != kept {
-				t.Errorf("%v after the start: blob %s is there: %v, want %v", now.Sub(time.Now()).Round(time.Hour), digest[:8], !kept, kept)
+				t.Errorf("%v after the start: blob %s is there: %v, want %v", time.Until(now).Round(time.Hour), digest[:8], !kept, kept)
 			}
 		}
 	}
