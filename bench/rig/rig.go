@@ -40,6 +40,16 @@ func Start(cpus, name string, args ...string) (*Program, error) {
 // PID returns the process ID of the program; taskset has become it.
 func (p *Program) PID() int { return p.cmd.Process.Pid }
 
+// Ended returns what the program wrote if it has ended.
+func (p *Program) Ended() (output string, ended bool) {
+	select {
+	case <-p.exited:
+		return p.output.String(), true
+	default:
+		return "", false
+	}
+}
+
 // Stop ends the program with SIGTERM and waits for it.
 func (p *Program) Stop() {
 	p.cmd.Process.Signal(syscall.SIGTERM)

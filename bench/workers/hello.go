@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
+	"path/filepath"
 	"time"
 
 	"selvage/bench/rig"
@@ -17,6 +19,9 @@ func hello(b *bench) error {
 
 func (b *bench) helloOn(place, cpus, load string) error {
 	runs, seconds := rig.Number("BENCH_RUNS", 5), rig.Number("BENCH_SECONDS", 3)
+	if err := os.RemoveAll(filepath.Join(b.dir, "data")); err != nil { // of the node of the place before
+		return err
+	}
 	peers, err := b.startHellos(cpus)
 	for _, p := range peers {
 		if p.name != edgeAlone { // it is a node that is among the peers already

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +41,9 @@ func limits(b *bench) error {
 		{"endless loop", "/loop"}, {"heap flood", "/heap"}, {"ArrayBuffer flood", "/buffer"}, {"WASM memory flood", "/wasm"},
 		{"new Array(1e9).fill(0)", "/array"}, {"JSON.parse of 80 MB", "/json"}, {"10,000 timers", "/timers"},
 	} {
+		if !strings.Contains("beside "+f.name, os.Getenv("BENCH_ONLY")) {
+			continue
+		}
 		if err := b.besideFlood(s, next, f.name, f.path, time.Duration(2*seconds)*time.Second); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
@@ -46,6 +51,9 @@ func limits(b *bench) error {
 	for _, f := range []struct{ name, path string }{
 		{fmt.Sprintf("endless loop, %d ms CPU allowed", floodCPU), "/loop"}, {"heap flood", "/heap"}, {"ArrayBuffer flood", "/buffer"},
 	} {
+		if !strings.Contains("recovery "+f.name, os.Getenv("BENCH_ONLY")) {
+			continue
+		}
 		if err := b.recovery(s, f.name, f.path, rounds); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}

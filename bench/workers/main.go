@@ -34,6 +34,7 @@ func script(name string) string {
 // bench is one run of this program.
 type bench struct {
 	dir     string
+	node    *rig.Program // started last
 	results []rig.Result
 	targets []rig.Result
 }
@@ -86,8 +87,15 @@ func (b *bench) part(run func(*bench) error) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b.dir = dir
-	return run(b)
+	b.dir, b.node = dir, nil
+	err = run(b)
+	if err == nil || b.node == nil {
+		return err
+	}
+	if output, ended := b.node.Ended(); ended {
+		err = fmt.Errorf("%w; the node said:\n%s", err, output[max(0, len(output)-8<<10):])
+	}
+	return err
 }
 
 // add keeps a result and says it.

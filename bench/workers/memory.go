@@ -116,12 +116,13 @@ func (b *bench) weigh(peer string, count int, took time.Duration, pids ...int) {
 // staticWorkers is one workerd with as many Workers, each of which was asked twice.
 func (b *bench) staticWorkers(count int) error {
 	var services, sockets strings.Builder
-	ports := make([]string, count)
+	paths := make([]string, count)
 	for i := range count {
 		code, _ := versioned(i)
-		ports[i] = filepath.Join(b.dir, one(i)+".sock")
+		paths[i] = filepath.Join(b.dir, one(i)+".sock")
+		os.Remove(paths[i]) // workerd leaves them
 		fmt.Fprintf(&services, "    (name = %q, worker = (modules = [(name = \"index.js\", esModule = %q)], compatibilityDate = %q)),\n", one(i), code, compatibilityDate)
-		fmt.Fprintf(&sockets, "    (name = %q, address = %q, http = (), service = %q),\n", one(i), "unix:"+ports[i], one(i))
+		fmt.Fprintf(&sockets, "    (name = %q, address = %q, http = (), service = %q),\n", one(i), "unix:"+paths[i], one(i))
 	}
 	began := time.Now()
 	p, err := b.startWorkerd(bothCPUs, "static", fmt.Sprintf("const config :Workerd.Config = (\n  services = [\n%s  ],\n  sockets = [\n%s  ]\n);\n", &services, &sockets))
@@ -132,7 +133,7 @@ func (b *bench) staticWorkers(count int) error {
 	for range 2 {
 		err := together(0, count, func(i int) error {
 			_, answer := versioned(i)
-			u := newUnixUser(ports[i])
+			u := newUnixUser(paths[i])
 			defer u.client.CloseIdleConnections()
 			return u.until("static.test", "/", answer, 5*time.Millisecond)
 		})

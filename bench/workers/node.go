@@ -33,6 +33,7 @@ func (b *bench) startSite(cpus string, args ...string) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.node = n.Program
 	s, err := siteOf(n, n.AccountID)
 	if err != nil {
 		n.Stop()
