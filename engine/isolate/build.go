@@ -15,6 +15,12 @@ import (
 //go:embed js/host.js
 var hostScript []byte
 
+//go:embed js/email.js
+var emailModule string
+
+// emailName is the module that the runtime's own "cloudflare:email" imports from its host.
+const emailName = "cloudflare-internal:email"
+
 // hostDate is the compatibility date of our own Workers: the first with RPC, as an old one starts sooner.
 const hostDate = "2024-04-03"
 
@@ -73,6 +79,7 @@ func (p *planner) build(ctx context.Context, events bool) (*plan, error) {
 	p.plan.doors = map[door]int{}
 	// A small new space keeps the heap from growing far beyond what a script uses.
 	c.V8Flags = []string{"--max-heap-size=" + strconv.FormatInt(p.layout.memory>>20, 10), "--max-semi-space-size=2"}
+	c.Modules = append(c.Modules, config.Extension{Name: emailName, Internal: true, Source: emailModule})
 	c.Services = append(c.Services,
 		config.Service{Name: deniedService, Network: &config.Network{}},
 		config.Service{Name: runService, Disk: &config.Disk{Path: p.layout.run}})

@@ -82,8 +82,13 @@ func (u *unit) bear(ctx context.Context, content *Unit, events bool) (*child, er
 	if err != nil {
 		return nil, err
 	}
+	if err := h.room(ctx); err != nil {
+		closeFile(lock)
+		return nil, err
+	}
 	p, err := h.process(u, content, lock)
 	if err != nil {
+		h.children.Add(-1)
 		closeFile(lock)
 		return nil, &Stopped{Reason: ReasonMissing, Detail: err.Error()}
 	}
@@ -256,6 +261,7 @@ func (c *child) bury(left func(*child)) {
 	c.served.Wait()
 	c.p.remove()
 	closeFile(c.lock)
+	c.u.h.children.Add(-1)
 }
 
 func (c *child) clients() []*wire.Client {
@@ -345,17 +351,6 @@ func (c *child) used() {
 			close(c.emptied)
 		}
 	}
-}
-
-// underway returns the calls that have not ended.
-func (c *child) underway() []*call {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	calls := make([]*call, 0, len(c.calls))
-	for call := range c.calls {
-		calls = append(calls, call)
-	}
-	return calls
 }
 
 // cpu returns what the process has used so far.

@@ -42,6 +42,7 @@ type Options struct {
 	Memory    int64          // heap of an isolate in bytes; default 128 MiB
 	CPU       time.Duration  // of a request, for programs that name none; default 30 s
 	Spares    int            // processes that wait for a unit; default 1, -1 for none
+	Children  int            // that live at once; default what three quarters of the machine's memory hold
 	Replicas  int            // children of a busy stateless unit; default the number of cores
 
 	Clock   clock.Clock
@@ -64,6 +65,10 @@ func (o Options) defaults() Options {
 	if o.Spares == 0 {
 		o.Spares = 1
 	}
+	if o.Children <= 0 {
+		total, _ := memory()
+		o.Children = roomFor(total)
+	}
 	if o.Replicas <= 0 {
 		o.Replicas = runtime.NumCPU()
 	}
@@ -84,7 +89,8 @@ type Host struct {
 	end  context.CancelFunc
 	work sync.WaitGroup // children, hand-overs, services
 
-	serial atomic.Uint64 // of run directories
+	serial   atomic.Uint64 // of run directories
+	children atomic.Int64  // that live or start
 
 	mu     sync.Mutex // guards the fields below
 	units  map[string]*unit

@@ -26,6 +26,7 @@ func (h *Host) keepHouse(ctx context.Context) {
 			for _, u := range h.all() {
 				u.tidy(every)
 			}
+			h.relieve()
 		}
 	}
 }
