@@ -9,6 +9,7 @@ import (
 
 	"selvage/edge"
 	"selvage/engine/isolate"
+	"selvage/foundation/fault"
 	"selvage/product/workers/outbound"
 )
 
@@ -18,6 +19,21 @@ func (w *Workers) Phase() edge.Phase { return edge.Phase{Name: "workers", Handle
 
 // handle lets the script that a request belongs to answer it, or passes it on.
 func (w *Workers) handle(ctx context.Context, ex *edge.Exchange, next edge.Handler) error {
+	const looks = 3
+	for look := 1; ; look++ {
+		err := w.look(ctx, ex, next)
+		// A version may go between the look at the table and its being asked, before which nothing was
+		// sent: the next look finds the one that came for it.
+		if !errors.Is(err, errGone) || look == looks {
+			return err
+		}
+	}
+}
+
+// errGone tells that the unit that should answer is not there any more.
+var errGone = &edge.Failure{Status: http.StatusBadGateway, Reason: "worker_gone", Detail: "The Worker of this site is being replaced. Try again."}
+
+func (w *Workers) look(ctx context.Context, ex *edge.Exchange, next edge.Handler) error {
 	t := w.current.Load()
 	var caller *destination
 	if sub, ok := outbound.From(ctx); ok {
@@ -132,8 +148,13 @@ func closeResponse(r *isolate.Response) {
 func (w *Workers) failure(ctx context.Context, err error) error {
 	var s *isolate.Stopped
 	if !errors.As(err, &s) {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
+		case fault.KindOf(err) == fault.NotFound:
+			return errGone
+		case fault.KindOf(err) == fault.Unavailable:
+			return &edge.Failure{Status: http.StatusServiceUnavailable, Reason: "worker_unavailable", Detail: "The Worker of this site cannot be run at the moment. Try again.", Cause: err}
 		}
 		return &edge.Failure{Status: http.StatusBadGateway, Reason: "worker_unreachable", Detail: "The Worker of this site did not answer. Try again.", Cause: err}
 	}

@@ -21,19 +21,32 @@ func (p *previews) get(id string, build func() *version) *version {
 	if v := p.made[id]; v != nil {
 		return v
 	}
-	if p.made == nil || len(p.made) >= maxPreviews {
+	if p.made == nil {
 		p.made = map[string]*version{}
+	}
+	if len(p.made) >= maxPreviews {
+		for other := range p.made {
+			delete(p.made, other) // any one: its unit sleeps, and is declared again when it is asked for
+			break
+		}
 	}
 	v := build()
 	p.made[id] = v
 	return v
 }
 
-// clear forgets all: what they were made of may have changed.
-func (p *previews) clear() {
+// forget forgets those of an account, for what they were made of has changed, and returns the keys of
+// their units.
+func (p *previews) forget(accountID string) (units []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.made = nil
+	for id, v := range p.made {
+		if v.spec.AccountID == accountID {
+			units = append(units, v.unit, v.unit+tracedSuffix)
+			delete(p.made, id)
+		}
+	}
+	return units
 }
 
 // prepare declares the unit of a version that is not deployed. It falls asleep by itself.
@@ -48,6 +61,9 @@ func (w *Workers) prepare(a *spec.AccountWorkers, v *spec.WorkerVersion) *versio
 			w.log.Error("preview cannot be made ready as a whole", "unit", u.Key, "error", err)
 		}
 		w.host.Set(u)
+		if traced {
+			w.tracing.Store(u.Key, true)
+		}
 	}
 	return made
 }

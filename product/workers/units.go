@@ -83,9 +83,11 @@ func (w *Workers) units(accountID string, a *spec.AccountWorkers) (map[string]is
 				continue
 			}
 			if !hasObjects(a, v) {
-				u, err := w.unitOf(a, v, w.watched(v))
-				faults = append(faults, err)
-				units[u.Key] = u
+				for _, traced := range []bool{false, true}[:1+count(w.watched(v))] {
+					u, err := w.unitOf(a, v, traced)
+					faults = append(faults, err)
+					units[u.Key] = u
+				}
 				continue
 			}
 			p, services, err := w.program(a, v, true)
@@ -117,9 +119,19 @@ func (w *Workers) watched(v *spec.WorkerVersion) bool { return w.o.Tail.Watched(
 func (w *Workers) address(v *version) isolate.Address {
 	unit := v.unit
 	if !v.traced && w.watched(v.spec) {
-		unit += tracedSuffix
+		// Whoever begins to watch is heard of a moment before the unit is there.
+		if _, there := w.tracing.Load(unit + tracedSuffix); there {
+			unit += tracedSuffix
+		}
 	}
 	return isolate.Address{Unit: unit, Program: v.name}
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // program makes a version ready for the engine, with the services it reaches. The names of services

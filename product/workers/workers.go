@@ -10,6 +10,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -55,6 +58,7 @@ type Workers struct {
 
 	current  atomic.Pointer[table]
 	previews previews
+	tracing  sync.Map // keys of the units with traces that are declared
 
 	lining sync.Mutex                 // held while units are brought in line; guards the field below
 	lined  map[string]map[string]bool // keys of the units declared to the host, by account
@@ -97,7 +101,6 @@ func (w *Workers) Prepare(ctx context.Context, next *spec.Snapshot) (product.Cha
 		// New units are declared before requests can be sent to them, old ones taken away after.
 		stale := w.declare(old, t)
 		w.current.Store(t)
-		w.previews.clear()
 		for _, key := range stale {
 			w.host.Drop(key)
 		}
@@ -133,9 +136,13 @@ func (w *Workers) line(accountID string, units map[string]isolate.Unit) (stale [
 	for key, u := range units {
 		now[key] = true
 		w.host.Set(u)
+		if strings.HasSuffix(key, tracedSuffix) {
+			w.tracing.Store(key, true)
+		}
 	}
-	for key := range w.lined[accountID] {
+	for _, key := range append(w.previews.forget(accountID), slices.Collect(maps.Keys(w.lined[accountID]))...) {
 		if !now[key] {
+			w.tracing.Delete(key)
 			stale = append(stale, key)
 		}
 	}
