@@ -134,11 +134,17 @@ func overrideOf(field, script string) string {
 	return ""
 }
 
-// preview returns the version whose ID begins with prefix, deployed or not.
+// preview returns the version whose ID begins with prefix, deployed or not. One that has or uses
+// Durable Objects has to be deployed, for its program lives with the objects.
 func (w *Workers) preview(s *script, prefix string) *version {
+	for _, sh := range s.shares {
+		if strings.HasPrefix(sh.version.spec.ID, prefix) {
+			return sh.version
+		}
+	}
 	a := w.current.Load().from.WorkersOf(s.worker.AccountID)
 	for id, v := range a.Versions {
-		if v.Script == s.worker.Name && strings.HasPrefix(id, prefix) {
+		if v.Script == s.worker.Name && strings.HasPrefix(id, prefix) && !hasObjects(a, v) {
 			return w.previews.get(id, func() *version { return w.prepare(a, v) })
 		}
 	}
