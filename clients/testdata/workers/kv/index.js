@@ -1,0 +1,1 @@
+export default { fetch: async (request, env) => new Response(await env.KV.get("a")) };

@@ -1,0 +1,3 @@
+addEventListener("fetch", (event) => {
+  event.respondWith(event.request.text().then((body) => new Response(`${WHO} heard ${body}`)));
+});

@@ -1,0 +1,2 @@
+import wrong from "./wrong.mjs";
+export default { fetch: () => new Response(wrong) };
