@@ -55,6 +55,13 @@ const main :Workerd.Worker = (
 // add is a WebAssembly module with one function, add(i32, i32).
 var add = []byte("\x00asm\x01\x00\x00\x00\x01\x07\x01\x60\x02\x7f\x7f\x01\x7f\x03\x02\x01\x00\x07\x07\x01\x03add\x00\x00\x0a\x09\x01\x07\x00\x20\x00\x20\x01\x6a\x0b")
 
+func runtimePath() string {
+	if path := os.Getenv("SELVAGE_WORKERD"); path != "" {
+		return path
+	}
+	return "../../../bin/workerd" // where make engines puts it
+}
+
 // served is a runtime that answers behind walls.
 type served struct {
 	client *http.Client
@@ -65,10 +72,7 @@ type served struct {
 // serve starts the real runtime behind walls, with a socket as file descriptor 3.
 func serve(t *testing.T, walls sandbox.Report, memory int64) *served {
 	t.Helper()
-	runtime := os.Getenv("SELVAGE_WORKERD")
-	if runtime == "" {
-		runtime = "../../../bin/workerd" // where make engines puts it
-	}
+	runtime := runtimePath()
 	dir := shortDir(t)
 	spec := sandbox.Spec{Runtime: runtime, RunDir: filepath.Join(dir, "run"), Objects: filepath.Join(dir, "objects"), Tenant: "tenant", Walls: walls, MemoryBytes: memory}
 	for _, d := range []string{spec.RunDir, spec.Objects} {
