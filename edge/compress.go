@@ -25,6 +25,7 @@ import (
 func Compress(next Handler) Handler {
 	slots := &budget.Slots{Limit: maxEncoders}
 	return func(ctx context.Context, ex *Exchange) error {
+		ex.AcceptEncoding = ex.Request.Header.Joined("Accept-Encoding")
 		accepted := normalizeAccept(&ex.Request.Header)
 		if err := next(ctx, ex); err != nil {
 			return err

@@ -27,6 +27,10 @@ type Exchange struct {
 	Request  Request
 	Response Response
 
+	// AcceptEncoding is that field as the client sent it; in Request.Header it is brought to one of
+	// three values before the phases.
+	AcceptEncoding string
+
 	Zone   *spec.ZoneConfig // whose request it is; set by the first phase
 	Target Target           // where the origin is; set by the first phase
 	Note   Note             // what phases learned, for the log event

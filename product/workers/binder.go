@@ -69,7 +69,7 @@ func (b *binder) relay(s *spec.WorkerBinding) isolate.Service {
 		a.Entrypoint = entry
 		return a, nil
 	}
-	return isolate.Service{Proxy: true, RPC: true, Serve: b.w.o.Outbound.Relay(b.caller(), s.Service, resolve, w.host)}
+	return isolate.Service{Proxy: true, RPC: true, Serve: b.w.o.Outbound.Relay(b.caller(), s.Service, resolve, &front{host: w.host, w: w, account: account, script: s.Service})}
 }
 
 // assets is the binding to the version's own static assets.

@@ -39,7 +39,7 @@ var tlsVersions = map[uint16]string{tls.VersionTLS10: "TLSv1", tls.VersionTLS11:
 // describe returns request.cf of ex as JSON.
 func describe(ex *edge.Exchange, pop string) []byte {
 	cf := requestCF{
-		Colo: pop, Country: ex.Country, HTTPProtocol: ex.Request.Proto, AcceptEncoding: ex.Request.Header.Joined("Accept-Encoding"), KeepAlive: 1,
+		Colo: pop, Country: ex.Country, HTTPProtocol: ex.Request.Proto, AcceptEncoding: ex.AcceptEncoding, KeepAlive: 1,
 		TLSClientAuth: tlsClientAuth{"0", "NONE", "0"},
 	}
 	if europeanUnion[ex.Country] {
