@@ -52,6 +52,8 @@ func testDeploy(t *testing.T, p *project) {
 	}
 	p.bindings(t)
 	p.assets(t)
+	p.n.call(t, "POST", "/accounts/"+p.n.AccountID+"/selvage/workers/scripts/"+p.name+"/schedules/run", map[string]any{"cron": "*/30 * * * *"})
+	p.expect(t, "/counter?cron", "2")
 	if v := p.get(t, "/version").decoded(t); v["id"] != version || v["timestamp"] == "" {
 		t.Errorf("version metadata = %v, want ID %s", v, version)
 	}

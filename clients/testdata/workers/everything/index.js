@@ -48,6 +48,6 @@ export default {
     return new Response(`first NAME ${url.pathname}`);
   },
   async scheduled(controller, env) {
-    await env.COUNTER.get(env.COUNTER.idFromName("cron")).increment();
+    await env.COUNTER.get(env.COUNTER.idFromName("?cron")).increment();
   },
 };
