@@ -63,7 +63,7 @@ func chart(results []rig.Result) string {
 	x := 16
 	for _, p := range peers {
 		fmt.Fprintf(&b, `<rect x="%d" y="32" width="11" height="11" fill="%s"/><text x="%d" y="42">%s</text>`+"\n", x, colours[p], x+16, p)
-		x += 30 + 6*len(p)
+		x += 28 + 6*len(p)
 	}
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">
 <style>.c{text-anchor:end}.v{font-size:10px;fill:#555}</style>

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,7 +140,7 @@ func section(title, about string, results []rig.Result) string {
 }
 
 func columnsOf(results []rig.Result) []string {
-	order := []string{"requests/s", "queries/s", "CPU us/request", "CPU us/query", "CPU busy %", "answer p50 ms", "answer p99 ms", "effect p50 ms", "effect p99 ms",
+	order := []string{"requests/s", "queries/s", "CPU us/request", "of it node us", "CPU us/query", "CPU busy %", "answer p50 ms", "answer p99 ms", "effect p50 ms", "effect p99 ms",
 		"measured", "limit", "first answer p50 ms", "first answer p99 ms", "ready ms", "idle p50 ms", "idle p99 ms", "p50 ms", "p99 ms", "RSS MB", "idle RSS MB", "idle CPU %"}
 	var columns []string
 	for _, r := range results {
@@ -177,6 +178,8 @@ func notes(results []rig.Result) []string {
 // digits prints three significant digits or all before the point.
 func digits(f float64) string {
 	switch {
+	case f == math.Trunc(f):
+		return fmt.Sprintf("%.0f", f)
 	case f >= 100:
 		return fmt.Sprintf("%.0f", f)
 	case f >= 10:

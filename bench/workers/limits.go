@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -156,7 +158,7 @@ func (b *bench) recovery(s *site, name, path string, rounds int) error {
 		}
 		took, ended = append(took, milliseconds(time.Since(killed))), append(ended, milliseconds(killed.Sub(began)))
 	}
-	b.add(rig.Result{Bench: "workers recovery", Case: name, Peer: "selvage", Runs: rounds, Note: fmt.Sprintf("%s: its requests were answered with %v", name, statuses), Values: map[string]float64{
+	b.add(rig.Result{Bench: "workers recovery", Case: name, Peer: "selvage", Runs: rounds, Note: fmt.Sprintf("the %s was answered with %v", name, slices.Sorted(maps.Keys(statuses))), Values: map[string]float64{
 		"p50 ms": rig.Quantile(took, 0.5), "p99 ms": rig.Quantile(took, 0.99), "until the end p50 ms": rig.Quantile(ended, 0.5),
 	}})
 	b.target("Recovery p99 ms after: "+name+"; limit: 100 ms", rig.Quantile(took, 0.99), 100)
