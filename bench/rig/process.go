@@ -10,11 +10,16 @@ import (
 	"time"
 )
 
-// CPU returns the user and system time that a process and its descendants have used.
-func CPU(pid int) time.Duration { return OwnCPU(Tree(pid)...) }
+// CPU returns the user and system time that a process and its descendants have used, with those that
+// ended.
+func CPU(pid int) time.Duration { return used(Tree(pid), 4) }
 
-// OwnCPU returns the user and system time that these processes have used.
-func OwnCPU(pids ...int) time.Duration {
+// OwnCPU returns the user and system time that these processes have used themselves.
+func OwnCPU(pids ...int) time.Duration { return used(pids, 2) }
+
+// used adds up the first fields of utime, stime, cutime, cstime; the latter are of children that
+// ended and were waited for.
+func used(pids []int, fields int) time.Duration {
 	const tick = time.Second / 100 // USER_HZ is 100 on every Linux that Go runs on
 	var ticks int64
 	for _, p := range pids {
@@ -23,8 +28,7 @@ func OwnCPU(pids ...int) time.Duration {
 			continue
 		}
 		// The command's name may hold anything; fields count from behind its parenthesis.
-		fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-		for _, f := range fields[11:13] {
+		for _, f := range strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))[11 : 11+fields] {
 			n, _ := strconv.ParseInt(f, 10, 64)
 			ticks += n
 		}
