@@ -253,10 +253,10 @@ func TestOrphansAreEnded(t *testing.T) {
 	began := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))[19]
 	left := filepath.Join(dir, "r", "n0", "c1")
 	os.MkdirAll(left, 0o755)
-	os.WriteFile(filepath.Join(left, "pid"), fmt.Appendf(nil, "%d %s", orphan.Process.Pid, began), 0o600)
+	os.WriteFile(left+".pid", fmt.Appendf(nil, "%d %s", orphan.Process.Pid, began), 0o600)
 	innocent := filepath.Join(dir, "r", "n0", "c2")
 	os.MkdirAll(innocent, 0o755)
-	os.WriteFile(filepath.Join(innocent, "pid"), fmt.Appendf(nil, "%d 12345", os.Getpid()), 0o600)
+	os.WriteFile(innocent+".pid", fmt.Appendf(nil, "%d 12345", os.Getpid()), 0o600)
 	start(t, func(o *isolate.Options) { o.RunDir = filepath.Join(dir, "r") })
 	var exit *exec.ExitError
 	if err := orphan.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
@@ -401,7 +401,7 @@ func TestChildrenDieWithTheNode(t *testing.T) {
 		if _, err := io.ReadFull(out, make([]byte, len("ready"))); err != nil {
 			t.Fatal(err)
 		}
-		notes, _ := filepath.Glob(filepath.Join(dir, "r", "n*", "c*", "pid"))
+		notes, _ := filepath.Glob(filepath.Join(dir, "r", "n*", "c*.pid"))
 		if len(notes) < 2 {
 			t.Fatalf("children: %v, want two", notes)
 		}

@@ -206,6 +206,7 @@ func (p *process) remove() {
 		<-p.done
 	}
 	os.RemoveAll(p.dir)
+	os.Remove(p.dir + pidSuffix)
 }
 
 // said keeps the first and the last of what a process writes to stderr.

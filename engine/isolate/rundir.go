@@ -16,7 +16,7 @@ import (
 const (
 	maxSocketPath = 107
 	lockName      = "lock"
-	pidName       = "pid"
+	pidSuffix     = ".pid"
 )
 
 // claim returns a directory under runDir that this process alone uses, and the lock that says so.
@@ -72,7 +72,7 @@ func flock(path string) (*os.File, error) {
 
 // clean ends the processes whose run directories stand in dir, and removes it.
 func clean(dir string) {
-	files, _ := filepath.Glob(filepath.Join(dir, "*", pidName))
+	files, _ := filepath.Glob(filepath.Join(dir, "*"+pidSuffix))
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
@@ -86,10 +86,10 @@ func clean(dir string) {
 	os.RemoveAll(dir)
 }
 
-// notePID writes which process lives in dir: its ID may be another's by the time it is read, its
+// notePID writes which process lives in dir, beside it, as what lives there may write into it: its ID may be another's by the time it is read, its
 // start time tells.
 func notePID(dir string, pid int) error {
-	return os.WriteFile(filepath.Join(dir, pidName), []byte(strconv.Itoa(pid)+" "+startTime(pid)), 0o600)
+	return os.WriteFile(dir+pidSuffix, []byte(strconv.Itoa(pid)+" "+startTime(pid)), 0o600)
 }
 
 // startTime returns when a process began, in ticks since boot, or "" if there is none.

@@ -60,7 +60,7 @@ func TestLoopIsEnded(t *testing.T) {
 			if took < cpu {
 				t.Errorf("a loop ended after %v, its program may use %v", took, cpu)
 			}
-			if took > cpu+time.Second {
+			if took > cpu+5*time.Second { // far more than it takes, for machines that are busy
 				t.Errorf("a loop ended only after %v, its program may use %v", took, cpu)
 			}
 			h.want("u", "/", "ok")
