@@ -86,8 +86,8 @@ func clean(dir string) {
 	os.RemoveAll(dir)
 }
 
-// notePID writes which process lives in dir, beside it, as what lives there may write into it: its ID may be another's by the time it is read, its
-// start time tells.
+// notePID writes which process lives in dir: beside it, as what lives there may write into it. The ID
+// may be another's by the time it is read, its start time tells.
 func notePID(dir string, pid int) error {
 	return os.WriteFile(dir+pidSuffix, []byte(strconv.Itoa(pid)+" "+startTime(pid)), 0o600)
 }
