@@ -119,7 +119,7 @@ func (s *scripting) openHost(n *Node, blobs *blob.Store) error {
 	defer cancel()
 	s.walls = sandbox.Probe(ctx)
 	if missing := s.walls.Missing(); missing != "" {
-		n.log.Warn("this machine forbids some of the walls around Workers; the others stand", "without", missing)
+		n.log.Info("this machine forbids some of the walls around Workers; the others stand", "without", missing)
 	}
 	var err error
 	s.host, err = isolate.New(isolate.Options{

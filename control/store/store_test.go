@@ -294,7 +294,7 @@ func TestNounOfANewerProgramIsKept(t *testing.T) {
 	dir := t.TempDir()
 	db := openDB(t, dir)
 	b := db.NewBatch()
-	key := []byte("n/\x00worker\x00" + strings.Repeat("b", 32))
+	key := []byte("n/\x00gadget\x00" + strings.Repeat("b", 32))
 	b.Put(key, []byte(`{"script":"..."}`))
 	if err := db.Commit(b); err != nil {
 		t.Fatal(err)
