@@ -137,7 +137,10 @@ func TestOriginFailures(t *testing.T) {
 		{"refuses", closedPort(t), 521, "origin_refused"},
 		{"does not answer", deafPort(t), 522, "origin_connect_timeout"},
 		{"says nothing", rawOrigin(t, func(int, net.Conn) {}), 524, "origin_read_timeout"},
-		{"half a head", rawOrigin(t, func(_ int, c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nA: ") }), 524, "origin_read_timeout"},
+		{"half a head", rawOrigin(t, func(_ int, c net.Conn) {
+			http.ReadRequest(bufio.NewReader(c)) // what comes before the request is no answer to it
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nA: ")
+		}), 524, "origin_read_timeout"},
 		{"hangs up", rawOrigin(t, answers("")), 520, "origin_bad_response"},
 		{"hangs up at once", rawOrigin(t, func(_ int, c net.Conn) { c.Close() }), 520, "origin_bad_response"},
 		{"garbage", rawOrigin(t, answers("SSH-2.0-OpenSSH\r\n")), 520, "origin_bad_response"},
