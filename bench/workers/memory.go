@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,19 +20,20 @@ import (
 // has as many, and then a node's start with all of them deployed and asleep.
 func memory(b *bench) error {
 	most := rig.Number("BENCH_WORKERS", 1000)
+	counts := slices.DeleteFunc([]int{1, 100, most}, func(n int) bool { return n > most })
+	counts = slices.Compact(counts)
 	s, err := b.startSite(bothCPUs)
 	if err != nil {
 		return err
 	}
 	have := 0
-	for _, count := range []int{1, 100, 1000} {
-		count = min(count, most)
+	for _, count := range counts {
 		began := time.Now()
 		if err = s.deployMany(have, count); err == nil {
 			log.Printf("%d Workers deployed in %.1f s", count-have, time.Since(began).Seconds())
 			err = b.awake(s, count)
 		}
-		if have = count; err != nil || count == most {
+		if have = count; err != nil {
 			break
 		}
 	}
@@ -39,8 +41,8 @@ func memory(b *bench) error {
 	if err != nil {
 		return err
 	}
-	for _, count := range []int{1, 100, 1000} {
-		if err := b.staticWorkers(min(count, most)); err != nil {
+	for _, count := range counts {
+		if err := b.staticWorkers(count); err != nil {
 			return err
 		}
 	}
