@@ -63,7 +63,7 @@ func (o Options) defaults() Options {
 		o.Memory = 128 << 20
 	}
 	if o.Spares == 0 {
-		o.Spares = 1
+		o.Spares = 2
 	}
 	if o.Children <= 0 {
 		total, _ := memory()

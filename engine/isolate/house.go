@@ -49,6 +49,7 @@ func (h *Host) keepSpares(ctx context.Context) {
 				pause = time.Now().Add(longestStop)
 			} else {
 				h.addSpare(p)
+				h.work.Go(func() { p.prefault(h.life) })
 				continue
 			}
 		}
