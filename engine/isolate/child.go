@@ -30,7 +30,7 @@ type child struct {
 	lock    *os.File      // of the objects; nil if there are none
 	content *Unit
 
-	asking atomic.Int64 // connections to services that are open, but for RPC sessions
+	asking asking // of services, but for RPC sessions
 	vitals
 
 	mu       sync.Mutex // guards the fields below

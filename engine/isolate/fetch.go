@@ -105,7 +105,7 @@ func (call *call) fetch(ctx context.Context, a Address, w *wire.Request) (*Respo
 	c.answers.Add(1)
 	resp := &Response{Status: got.Status, Header: got.Header, Length: got.Length, Exception: !got.Marked}
 	if got.Tunnel != nil {
-		resp.Tunnel = c.tunnel(got.Tunnel, false)
+		resp.Tunnel = c.tunnel(&websocket{ReadWriteCloser: got.Tunnel}, false)
 		call.finish()
 		return resp, nil
 	}

@@ -31,6 +31,7 @@ func (c *child) retire(limit time.Duration) {
 		c.settle(ctx, emptied)
 		cancel()
 	}
+	c.bidFarewell(c.u.h.life)
 	c.closeTunnels()
 	c.mu.Lock()
 	if c.stopped == nil {
@@ -48,6 +49,7 @@ func (c *child) retire(limit time.Duration) {
 // settle waits until the child has nothing left to do, or ctx ends.
 func (c *child) settle(ctx context.Context, emptied chan struct{}) {
 	if exclusive(c.content) {
+		c.bidFarewell(ctx)
 		c.closeTunnels()
 	}
 	select {
@@ -70,7 +72,7 @@ func (c *child) settle(ctx context.Context, emptied chan struct{}) {
 			return
 		}
 		used, _ := processCPU(c.p.pid())
-		if used-before < look/5 && c.asking.Load() == 0 && c.tunnelCount() == 0 {
+		if used-before < look/5 && !c.asking.waits() && c.tunnelCount() == 0 {
 			quiet++
 		} else {
 			quiet = 0
@@ -91,10 +93,24 @@ func (c *child) closeTunnels() {
 	}
 }
 
-// countingListener counts connections that are open.
+// asking is what a child asks of services.
+type asking struct {
+	open    atomic.Int64 // connections
+	waiting atomic.Int64 // those of them on which the child was the last to say something
+	told    atomic.Int64 // when it was last told something, as UnixNano
+}
+
+// waits tells whether the child is being answered. The runtime keeps connections for a while that
+// nothing is asked on any more; an answer that pauses for long looks like one of those.
+func (a *asking) waits() bool {
+	const pause = 50 * time.Millisecond
+	return a.waiting.Load() > 0 || time.Since(time.Unix(0, a.told.Load())) < pause
+}
+
+// countingListener counts connections.
 type countingListener struct {
 	net.Listener
-	open *atomic.Int64
+	asking *asking
 }
 
 // Accept returns the next connection.
@@ -103,22 +119,49 @@ func (l *countingListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.open.Add(1)
-	free := sync.OnceFunc(func() { l.open.Add(-1) })
-	if u, ok := c.(*net.UnixConn); ok {
-		return &countedConn{u, free}, nil
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return c, nil
 	}
-	free()
-	return c, nil
+	l.asking.open.Add(1)
+	return &countedConn{UnixConn: u, asking: l.asking}, nil
 }
 
 type countedConn struct {
 	*net.UnixConn
-	free func()
+	asking  *asking
+	waiting atomic.Bool
+	once    sync.Once
+}
+
+// Read reads what the child says.
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.UnixConn.Read(p)
+	if n > 0 && !c.waiting.Swap(true) {
+		c.asking.waiting.Add(1)
+	}
+	return n, err
+}
+
+// Write tells the child something.
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.UnixConn.Write(p)
+	c.answered()
+	return n, err
+}
+
+func (c *countedConn) answered() {
+	c.asking.told.Store(time.Now().UnixNano())
+	if c.waiting.Swap(false) {
+		c.asking.waiting.Add(-1)
+	}
 }
 
 // Close closes the connection.
 func (c *countedConn) Close() error {
-	c.free()
+	c.once.Do(func() {
+		c.answered()
+		c.asking.open.Add(-1)
+	})
 	return c.UnixConn.Close()
 }

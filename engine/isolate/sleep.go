@@ -51,7 +51,7 @@ func (u *unit) tidy(every time.Duration) {
 func (c *child) sleepy(now time.Time, idle time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.leaving || len(c.calls) > 0 || c.asking.Load() > 0 || now.Sub(c.lastUsed) < idle {
+	if c.leaving || len(c.calls) > 0 || c.asking.open.Load() > 0 || now.Sub(c.lastUsed) < idle {
 		return false
 	}
 	for t := range c.tunnels {

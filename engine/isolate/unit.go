@@ -44,6 +44,7 @@ type succession struct {
 	next      *Unit // as soon as the hand-over before it is done
 	nextPrint string
 	replacing bool
+	coming    chan struct{} // closed when a hand-over of objects that was asked for has begun; nil if none was
 }
 
 // setbacks are a unit's starts in a row that failed.
@@ -78,6 +79,9 @@ func (u *unit) acquire(ctx context.Context, events bool) (*call, error) {
 		}
 		var start *starting
 		wait := u.held
+		if wait == nil {
+			wait = u.coming
+		}
 		if wait == nil {
 			if call := u.pick(events); call != nil {
 				u.mu.Unlock()
@@ -242,6 +246,9 @@ func (u *unit) replace(content *Unit, print string) {
 		return
 	}
 	u.next, u.nextPrint = content, print
+	if u.coming == nil && (exclusive(u.content) || exclusive(content)) {
+		u.coming = make(chan struct{}) // who asks from here on is answered by the new content
+	}
 	if !u.replacing {
 		u.replacing = true
 		u.h.work.Go(u.handOver)
@@ -263,6 +270,7 @@ func (u *unit) handOver() {
 		}
 		if u.next == nil || u.gone {
 			u.replacing = false
+			u.came()
 			u.mu.Unlock()
 			return
 		}
@@ -270,6 +278,7 @@ func (u *unit) handOver() {
 		u.next, u.failures = nil, 0
 		if len(old) == 0 {
 			u.content, u.print = content, print
+			u.came()
 			u.mu.Unlock()
 			continue
 		}
@@ -277,6 +286,7 @@ func (u *unit) handOver() {
 			u.content, u.print = content, print
 			held := make(chan struct{})
 			u.held = held
+			u.came()
 			u.mu.Unlock()
 			u.after(old, held)
 			continue
@@ -287,13 +297,21 @@ func (u *unit) handOver() {
 	}
 }
 
+// came lets those go on who wait for a hand-over to begin. u.mu is held.
+func (u *unit) came() {
+	if u.coming != nil {
+		close(u.coming)
+		u.coming = nil
+	}
+}
+
 // after ends the old children, and only then starts anew. Requests wait until held is closed.
 func (u *unit) after(old []*child, held chan struct{}) {
 	retireAll(old, u.h.o.HandOver)
 	u.mu.Lock()
 	u.held = nil
 	var s *starting
-	if !u.gone {
+	if !u.gone && u.next == nil {
 		s, _ = u.startLocked(true)
 	}
 	u.mu.Unlock()
