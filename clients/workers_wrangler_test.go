@@ -18,7 +18,7 @@ func TestWrangler(t *testing.T) {
 	for i, w := range wranglers {
 		short := fmt.Sprintf("w%d", i)
 		for name, do := range map[string]func(*testing.T, *project){
-			"everything": testDeploy, "service": testServiceWorker, "split": testVersions, "secret": testSecrets, "tailed": testTail,
+			"everything": testDeploy, "service": testServiceWorker, "split": testVersions, "secret": testSecrets, "tailed": testTail, "objects": testObjects,
 		} {
 			program, ok := map[string]string{"secret": "split"}[name]
 			if !ok {
@@ -177,6 +177,9 @@ func testVersions(t *testing.T, p *project) {
 	two := versionIn(t, p.wrangler(t, "versions", "upload", "--var", "WHICH:two", "--tag", "second", "--message", "the second"), "Worker Version ID:")
 	if got := p.get(t, "/").decoded(t); got["which"] != "one" {
 		t.Errorf("an uploaded version answers: %v", got)
+	}
+	if got := p.n.ask(t, "GET", two[:8]+"-"+p.host(t), "/", "").decoded(t); got["which"] != "two" {
+		t.Errorf("the version's preview answers %v", got)
 	}
 	var listed []struct {
 		ID          string            `json:"id"`
