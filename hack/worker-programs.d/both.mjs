@@ -2,13 +2,13 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { finished, running } from './child.mjs';
-import { environment, node, root, wrangler } from './tools.mjs';
+import { environment, node, selvage, wrangler } from './tools.mjs';
 
 /** startNode starts a node with an empty data folder and returns how to reach and to stop it. */
 export async function startNode(work) {
   const data = await mkdtemp(path.join(work, 'node-'));
   const args = ['up', '--data', data, ...['api', 'http', 'https', 'dns', 'admin'].flatMap((name) => [`--${name}`, '127.0.0.1:0'])];
-  const { value, stop, output } = await running(process.env.SELVAGE_BIN || path.join(root, 'bin/selvage'), args, {}, async () => {
+  const { value, stop, output } = await running(selvage, args, {}, async () => {
     try {
       return JSON.parse(await readFile(path.join(data, 'node.json'), 'utf8'));
     } catch {

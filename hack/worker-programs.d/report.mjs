@@ -1,15 +1,14 @@
 // Writes what hack/worker-programs found as a page of Markdown.
-import { wranglerVersion } from './tools.mjs';
 import { execFileSync } from 'node:child_process';
-import { root } from './tools.mjs';
+import { selvage, wranglerVersion } from './tools.mjs';
 
 /** report returns the page; results are those of run.mjs, outside maps programs to why they are not run. */
 export function report(checkouts, results, outside) {
-  const revision = execFileSync('git', ['-C', root, 'describe', '--always', '--dirty'], { encoding: 'utf8' }).trim();
+  const version = execFileSync(selvage, ['version'], { encoding: 'utf8' }).trim().split(' ').pop();
   const equal = results.filter((r) => !r.failed && r.equal === r.asked).length;
   const lines = [
     '# Public Worker programs', '',
-    `${results.length} programs, unmodified, deployed with wrangler ${wranglerVersion} to a fresh node of Selvage ${revision} by \`hack/worker-programs\` on ${new Date().toISOString().slice(0, 10)},`,
+    `${results.length} programs, unmodified, deployed with wrangler ${wranglerVersion} to a fresh node of Selvage ${version} by \`hack/worker-programs\` on ${new Date().toISOString().slice(0, 10)},`,
     'and asked the same requests there and under `wrangler dev` (miniflare) of the same wrangler. Compared are status, all header fields but those of the hop',
     '(date, length, encoding, ray), and body; what may differ (ids, times) is declared beside each program, in `hack/worker-programs.d/programs`.', '',
     ...checkouts.map((c) => `- cloudflare/${c.repository}, commit ${c.revision} of ${c.date}`), '',

@@ -6,6 +6,9 @@ import path from 'node:path';
 /** root is the folder of this repository. */
 export const root = path.resolve(fileURLToPath(import.meta.url), '../../..');
 
+/** selvage is the program to deploy to. */
+export const selvage = process.env.SELVAGE_BIN || path.join(root, 'bin/selvage');
+
 const modules = path.join(root, 'clients/npm/node_modules');
 
 /** tool loads a package that the set-up installed. */
