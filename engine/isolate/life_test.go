@@ -326,6 +326,7 @@ export default class extends WorkerEntrypoint { fetch() {} scheduled() {} }`)
 		{"syntax", "export default {}\n let a b", "Uncaught SyntaxError: Unexpected identifier 'b'\n  at main.js:2:"},
 		{"loop", "for (;;);", "Script startup exceeded CPU time limit."},
 		{"import", `import "./nope.js"; export default {}`, `No such module "nope.js"`},
+		{"default", "export default null", "Incorrect type for map entry 'default'"},
 	} {
 		p := h.module("u", c.code).Programs[0]
 		_, err := h.Inspect(t.Context(), p)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -156,8 +157,11 @@ func (w *Workers) exportsOf(ctx context.Context, v *spec.WorkerVersion) (*isolat
 	if detail == "" {
 		detail = "Error: The script does not start."
 	}
-	return nil, fault.New(fault.Invalid, "%s", detail).WithCode(codeInvalidUpload)
+	return nil, fault.New(fault.Invalid, "%s", runtimesOwn.ReplaceAllString(detail, "$1 cannot yet be used in Workers deployed to Cloudflare.")).WithCode(codeInvalidUpload)
 }
+
+// runtimesOwn is what the runtime says of experimental flags to those who start it by hand.
+var runtimesOwn = regexp.MustCompile(`(The compatibility flag \S+ is experimental and) may break or be removed in a future version of workerd\. To use this flag, you must pass --experimental on the command line\.`)
 
 func noteExports(v *spec.WorkerVersion, e *isolate.Exports) {
 	v.Handlers, v.NamedHandlers = slices.Clone(e.Handlers), nil

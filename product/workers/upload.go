@@ -314,6 +314,8 @@ func (d *draft) readModules(parts []part) error {
 			return invalid(p.name, "The part %q has the Content-Type %.80q, which is none of a module; known are %s.", p.name, p.media, strings.Join(slices.Sorted(maps.Keys(moduleTypes)), ", "))
 		case m.Type == "python":
 			return invalid(p.name, "The part %q is Python. This node runs JavaScript and WebAssembly only.", p.name)
+		case !isPath(p.name):
+			return invalid(p.name, "The module name %.80q is not valid: it is a relative path without empty parts, . and .. in it.", p.name)
 		case m.Type == "sourcemap":
 			d.maps = append(d.maps, m)
 			continue
@@ -324,6 +326,16 @@ func (d *draft) readModules(parts []part) error {
 	slices.SortFunc(d.maps, byName)
 	slices.SortFunc(d.modules, byName)
 	return d.checkMain()
+}
+
+// isPath tells whether the runtime can find a module by this name.
+func isPath(name string) bool {
+	for _, s := range strings.Split(name, "/") {
+		if s == "" || s == "." || s == ".." {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *draft) checkMain() error {

@@ -116,6 +116,11 @@ func (m *metadata) check() error {
 	if len(m.CompatibilityFlags) > maxFlags {
 		find(invalid("compatibility_flags", "The upload has %d compatibility flags, the limit is %d.", len(m.CompatibilityFlags), maxFlags))
 	}
+	for _, f := range m.CompatibilityFlags {
+		if strings.HasPrefix(f, "python_") {
+			find(invalid("compatibility_flags", "The compatibility flag %.80s is for Python. This node runs JavaScript and WebAssembly only.", f))
+		}
+	}
 	if len(m.Bindings) > maxBindings {
 		find(invalid("bindings", "The upload has %d bindings, the limit is %d.", len(m.Bindings), maxBindings))
 	}

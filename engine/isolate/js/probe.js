@@ -28,6 +28,11 @@ function kind(value) {
   return "other";
 }
 
+// The runtime would refuse such a main module, but here the probe's own default export hides it.
+if ("default" in main && (main.default === null || !["object", "function"].includes(typeof main.default))) {
+  throw new TypeError("Incorrect type for map entry 'default': the provided value is not of type 'function or ExportedHandler'.");
+}
+
 export default {
   fetch() {
     const named = Object.keys(main).filter((name) => name !== "default");
