@@ -22,6 +22,9 @@ import (
 // program is the real binary, which every test of this package runs.
 var program string
 
+// programVariable tells processes that run a part of a test where the program is.
+const programVariable = "NODE_TEST_PROGRAM"
+
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "selvage-node-test")
@@ -29,7 +32,11 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer os.RemoveAll(dir)
+		if program = os.Getenv(programVariable); program != "" { // a part of a test that runs in a process of its own
+			return m.Run()
+		}
 		program = filepath.Join(dir, "selvage")
+		os.Setenv(programVariable, program)
 		args := []string{"build", "-o", program}
 		if raceEnabled {
 			args = append(args, "-race")

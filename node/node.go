@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -251,7 +252,12 @@ func (n *Node) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), n.config.Drain)
 	defer cancel()
 	n.door.endStreams()
+	var yielding sync.WaitGroup
+	if successor != nil {
+		yielding.Go(func() { n.parts.scripting.yield(ctx) })
+	}
 	err := n.serving.stop(ctx)
+	yielding.Wait()
 	if err != nil {
 		n.log.Warn("requests were cut at the end of the time they had to finish", "error", err)
 	}

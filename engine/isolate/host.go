@@ -91,6 +91,7 @@ type Host struct {
 
 	serial   atomic.Uint64 // of run directories
 	children atomic.Int64  // that live or start
+	yielded  atomic.Bool   // see Yield
 
 	mu     sync.Mutex // guards the fields below
 	units  map[string]*unit

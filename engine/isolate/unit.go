@@ -140,6 +140,9 @@ func (u *unit) startLocked(events bool) (*starting, error) {
 	if u.starting != nil {
 		return u.starting, nil
 	}
+	if exclusive(u.content) && u.h.yielded.Load() {
+		return nil, errYielded
+	}
 	if u.failures > 0 && u.h.o.Clock.Now().Before(u.retryAt) {
 		return nil, u.lastErr
 	}

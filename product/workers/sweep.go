@@ -28,6 +28,9 @@ func (w *Workers) sweep(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		if err := w.sweepObjects(ctx); err != nil && ctx.Err() == nil {
+			w.log.Warn("storage of deleted Durable Objects cannot be swept", "error", err)
+		}
 		if err := w.sweepBlobs(ctx); err != nil && ctx.Err() == nil {
 			w.log.Warn("unused code and assets cannot be swept", "error", err)
 		}

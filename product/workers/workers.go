@@ -58,6 +58,7 @@ type Workers struct {
 
 	current  atomic.Pointer[table]
 	previews previews
+	discards discards
 	tracing  sync.Map // keys of the units with traces that are declared
 
 	lining sync.Mutex                 // held while units are brought in line; guards the field below
@@ -104,6 +105,7 @@ func (w *Workers) Prepare(ctx context.Context, next *spec.Snapshot) (product.Cha
 		for _, key := range stale {
 			w.host.Drop(key)
 		}
+		w.discards.note(old.from, next, w.o.Clock.Now().Add(discardAfter))
 	}), nil
 }
 
@@ -173,6 +175,7 @@ func (w *Workers) Run(ctx context.Context) error {
 	g := supervise.New(ctx, w.log)
 	g.Go("cron", w.runClock)
 	g.Go("sweep", w.sweep)
+	g.Go("objects", w.discardObjects)
 	g.Wait()
 	return nil
 }
