@@ -56,7 +56,13 @@ func invalid(field, format string, args ...any) *fault.Error {
 
 // readUpload reads a script as clients send it: multipart/form-data with a part called metadata (or
 // settings), or the script itself as application/javascript.
-func (w *Workers) readUpload(ctx context.Context, header http.Header, body io.Reader) (*upload, error) {
+func (w *Workers) readUpload(ctx context.Context, header http.Header, body io.Reader) (u *upload, err error) {
+	defer func() {
+		if err != nil && body != nil {
+			// Most clients send all before they read: those that are cut off never see the answer.
+			_, _ = io.Copy(io.Discard, io.LimitReader(body, maxUpload)) // they get the refusal either way
+		}
+	}()
 	media, params, err := mime.ParseMediaType(header.Get("Content-Type"))
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "The Content-Type of the upload is not valid; send multipart/form-data with a part called metadata.").WithCode(codeBadBody)
@@ -71,7 +77,7 @@ func (w *Workers) readUpload(ctx context.Context, header http.Header, body io.Re
 	if params["boundary"] == "" {
 		return nil, fault.New(fault.Invalid, "The Content-Type multipart/form-data lacks its boundary.").WithCode(codeBadBody)
 	}
-	u := &upload{}
+	u = &upload{}
 	total, maps := int64(0), int64(0)
 	names := map[string]bool{}
 	for r := multipart.NewReader(body, params["boundary"]); ; {

@@ -166,3 +166,13 @@ func TestSizeLimits(t *testing.T) {
 		t.Errorf("%d versions after uploads that were refused", n)
 	}
 }
+
+func TestRefusedUploadIsReadToItsEnd(t *testing.T) {
+	d := newDesk(t, nil)
+	ct, body := form(strings.Repeat(" ", 3<<20), file{"rest.txt", "text/plain", strings.Repeat("x", 3<<20)})
+	rest := bytes.NewReader(body)
+	refusal(t, d.call("PUT", "scripts/w", ct, rest), 10027, "metadata")
+	if rest.Len() > 0 {
+		t.Errorf("%d bytes of a refused upload were not read: clients that are still sending would not see why", rest.Len())
+	}
+}
