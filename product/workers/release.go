@@ -136,6 +136,9 @@ func (w *Workers) exportsOf(ctx context.Context, v *spec.WorkerVersion) (*isolat
 	draft := *v
 	draft.ID = "draft"
 	exports, err := w.inspect(ctx, &draft)
+	if err == nil && len(exports.Handlers) == 0 && len(exports.Named) == 0 {
+		return nil, fault.New(fault.Invalid, "No event handlers were registered. This script does nothing.").WithCode(codeNoHandlers)
+	}
 	if err == nil {
 		return &exports, nil
 	}

@@ -31,6 +31,7 @@ const (
 // Codes of Cloudflare's API that tell clients what is wrong with an upload.
 const (
 	codeInvalidUpload = 10021
+	codeNoHandlers    = 10068
 	codeTooLarge      = 10027
 	codeBadBody       = 10001
 )

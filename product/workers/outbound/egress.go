@@ -14,6 +14,7 @@ import (
 
 	"selvage/edge"
 	"selvage/edge/socket"
+	"selvage/foundation/budget"
 )
 
 // workerClient is what sites see as the client of a script's request where the script's own client
@@ -29,7 +30,11 @@ type egress struct {
 	caller    Caller
 	allowance allowance
 	http, tcp func() // count
+	sockets   budget.Slots
 }
+
+// maxSockets is how many connect() of a script may be open or opening at once.
+const maxSockets = 1024
 
 // Egress returns the service behind Program.Outbound. A request that is refused is answered, as at
 // Cloudflare, with an error page: 403 and code 1003 for an address that may not be reached, 508 and
@@ -40,7 +45,7 @@ func (o *Outbound) Egress(caller Caller) func(context.Context, net.Listener) {
 	if limit == 0 {
 		limit = defaultSubrequests
 	}
-	e := &egress{Outbound: o, caller: caller, allowance: allowance{limit: limit, load: caller.Load}}
+	e := &egress{Outbound: o, caller: caller, sockets: budget.Slots{Limit: maxSockets}, allowance: allowance{limit: limit, load: caller.Load}}
 	e.http = o.metrics.requests.WithLabelValues("internet").Inc
 	e.tcp = o.metrics.requests.WithLabelValues("connect").Inc
 	return o.serve(&socket.Server{Name: "egress", Handle: e.fetch, Connect: e.connect})
@@ -167,13 +172,19 @@ func (e *egress) connect(ctx context.Context, target string) (*socket.Other, err
 	} else {
 		t.Hostname = host
 	}
+	if !e.sockets.Take() {
+		return nil, e.refuse(&edge.Failure{Status: http.StatusServiceUnavailable, Reason: "sockets_crowded",
+			Detail: "The script has as many sockets open as it may. Close some, or try again in a moment."})
+	}
 	e.tcp()
 	c, err := e.o.Origins.Connect(ctx, &t)
 	if err != nil {
+		e.sockets.Free()
 		return nil, e.count(err)
 	}
 	e.metrics.sockets.Inc()
-	return &socket.Other{ReadWriteCloser: &counted{ReadWriteCloser: c, free: sync.OnceFunc(e.metrics.sockets.Dec)}, Idle: socketIdle}, nil
+	free := sync.OnceFunc(func() { e.sockets.Free(); e.metrics.sockets.Dec() })
+	return &socket.Other{ReadWriteCloser: &counted{ReadWriteCloser: c, free: free}, Idle: socketIdle}, nil
 }
 
 // clientOf returns the client that a script says it acts for, in the field that scripts may set.
