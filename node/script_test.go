@@ -24,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"selvage/control/cli"
+	"selvage/engine/isolate"
 )
 
 // TestScripts runs the stories in testdata/script against the real program.
@@ -38,6 +39,11 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PATH", filepath.Dir(program)+string(os.PathListSeparator)+os.Getenv("PATH"))
 			e.Setenv("SELVAGE_DATA", data)
 			e.Setenv("PORTS", strings.Join(freePorts, " "))
+			runtime, err := isolate.FindRuntime(os.Environ()) // scripts run far from the program that make engines puts beside it
+			if err != nil {
+				return err
+			}
+			e.Setenv("SELVAGE_WORKERD", runtime)
 			e.Defer(func() {
 				if n, err := cli.ReadNodeFile(data); err == nil {
 					syscall.Kill(n.PID, syscall.SIGKILL)
@@ -81,7 +87,7 @@ func scriptTakeover(ts *testscript.TestScript, neg bool, args []string) {
 
 func startNode(ts *testscript.TestScript, args []string) {
 	p := &process{dir: ts.Getenv("SELVAGE_DATA"), work: ts.MkAbs("."), log: &logBuffer{}, ended: make(chan error, 1)}
-	for _, name := range []string{"SELVAGE_HTTP", "SELVAGE_CACHE_DISK"} {
+	for _, name := range []string{"SELVAGE_HTTP", "SELVAGE_CACHE_DISK", "SELVAGE_WORKERD"} {
 		if v := ts.Getenv(name); v != "" {
 			p.env = append(p.env, name+"="+v)
 		}

@@ -32,6 +32,7 @@ type scripting struct {
 	host    *isolate.Host // nil without the runtime
 	tail    *traces.Hub
 	walls   sandbox.Report
+	runDir  string // of the host
 	absent  string // why there is no host, for people; empty if there is one
 }
 
@@ -123,8 +124,9 @@ func (s *scripting) openHost(n *Node, blobs *blob.Store) error {
 		n.log.Info("this machine forbids some of the walls around Workers; the others stand", "without", missing)
 	}
 	var err error
+	s.runDir = runDir(n.config.Data)
 	s.host, err = isolate.New(isolate.Options{
-		Runtime: path, RunDir: runDir(n.config.Data), Walls: s.walls, Observe: n.observe,
+		Runtime: path, RunDir: s.runDir, Walls: s.walls, Observe: n.observe,
 		Code:    func(_ context.Context, digest string) ([]byte, error) { return blobs.Read(digest, maxModule) },
 		Modules: map[string]string{outbound.RateLimitModule: outbound.RateLimitSource},
 		Failed: func(u *isolate.Unit, why *isolate.Stopped) {
@@ -156,7 +158,11 @@ func (s *scripting) tasks() []task {
 	if s.host == nil {
 		return nil
 	}
-	return []task{{"isolates", s.host.Run}}
+	return []task{{"isolates", func(ctx context.Context) error {
+		err := s.host.Run(ctx)
+		_ = os.Remove(s.runDir) // stays while a successor has its sockets in it
+		return err
+	}}}
 }
 
 // yield lets the successor have the Durable Objects. Clients that know this node only may have sent
