@@ -7,28 +7,6 @@ import (
 	"selvage/edge"
 )
 
-// requestCF is request.cf: what the edge knows of a request. Source: Cloudflare's
-// "IncomingRequestCfProperties"; what a node cannot know (city, autonomous system, round trip) is
-// left out, as it is there for requests from unknown places.
-type requestCF struct {
-	Colo           string        `json:"colo"`
-	Country        string        `json:"country,omitempty"`
-	IsEU           string        `json:"isEUCountry,omitempty"`
-	HTTPProtocol   string        `json:"httpProtocol"`
-	TLSVersion     string        `json:"tlsVersion"`
-	TLSCipher      string        `json:"tlsCipher"`
-	TLSClientAuth  tlsClientAuth `json:"tlsClientAuth"`
-	AcceptEncoding string        `json:"clientAcceptEncoding,omitempty"`
-	Priority       string        `json:"requestPriority"`
-	KeepAlive      int           `json:"edgeRequestKeepAliveStatus"`
-}
-
-type tlsClientAuth struct {
-	Presented string `json:"certPresented"`
-	Verified  string `json:"certVerified"`
-	Revoked   string `json:"certRevoked"`
-}
-
 var europeanUnion = map[string]bool{
 	"AT": true, "BE": true, "BG": true, "CY": true, "CZ": true, "DE": true, "DK": true, "EE": true, "ES": true, "FI": true, "FR": true, "GR": true, "HR": true, "HU": true,
 	"IE": true, "IT": true, "LT": true, "LU": true, "LV": true, "MT": true, "NL": true, "PL": true, "PT": true, "RO": true, "SE": true, "SI": true, "SK": true,
@@ -36,21 +14,31 @@ var europeanUnion = map[string]bool{
 
 var tlsVersions = map[uint16]string{tls.VersionTLS10: "TLSv1", tls.VersionTLS11: "TLSv1.1", tls.VersionTLS12: "TLSv1.2", tls.VersionTLS13: "TLSv1.3"}
 
-// describe returns request.cf of ex as JSON.
+// describe returns request.cf of ex as JSON: what the edge knows of a request. Source: Cloudflare's
+// "IncomingRequestCfProperties"; what a node cannot know (city, autonomous system, round trip) is left
+// out, as it is there for requests from unknown places. It is made for every request, so it is appended and not
+// marshalled; only what the client says of itself needs quoting.
 func describe(ex *edge.Exchange, pop string) []byte {
-	cf := requestCF{
-		Colo: pop, Country: ex.Country, HTTPProtocol: ex.Request.Proto, AcceptEncoding: ex.AcceptEncoding, KeepAlive: 1,
-		TLSClientAuth: tlsClientAuth{"0", "NONE", "0"},
+	b := make([]byte, 0, 320)
+	b = append(append(b, `{"colo":"`...), pop...)
+	if ex.Country != "" {
+		b = append(append(b, `","country":"`...), ex.Country...)
+		if europeanUnion[ex.Country] {
+			b = append(b, `","isEUCountry":"1`...)
+		}
 	}
-	if europeanUnion[ex.Country] {
-		cf.IsEU = "1"
-	}
+	b = append(append(b, `","httpProtocol":"`...), ex.Request.Proto...)
+	version, cipher := "", ""
 	if ex.TLS != nil {
-		cf.TLSVersion, cf.TLSCipher = tlsVersions[ex.TLS.Version], tls.CipherSuiteName(ex.TLS.Cipher)
+		version, cipher = tlsVersions[ex.TLS.Version], tls.CipherSuiteName(ex.TLS.Cipher)
 	}
-	data, err := json.Marshal(&cf)
-	if err != nil {
-		return nil // cannot be: strings and numbers
+	b = append(append(b, `","tlsVersion":"`...), version...)
+	b = append(append(b, `","tlsCipher":"`...), cipher...)
+	b = append(b, `","tlsClientAuth":{"certPresented":"0","certVerified":"NONE","certRevoked":"0"}`...)
+	if ex.AcceptEncoding != "" {
+		if quoted, err := json.Marshal(ex.AcceptEncoding); err == nil {
+			b = append(append(b, `,"clientAcceptEncoding":`...), quoted...)
+		}
 	}
-	return data
+	return append(b, `,"requestPriority":"","edgeRequestKeepAliveStatus":1}`...)
 }

@@ -51,13 +51,15 @@ const pause = 20; // milliseconds in which others may come
 const patience = 5000; // milliseconds for a request
 const batchSize = 512 * 1024; // characters that are sent at once, about
 const room = 4 * 1024 * 1024; // characters that may wait
+const idle = 250; // milliseconds in which nothing is collected after the node said that nobody watches
 const itemSize = 1024 * 1024; // characters of one trace; longer ones lose their logs
 
 export class Trace extends WorkerEntrypoint {
   async tail(events) {
     const { out, script, version } = this.ctx.props;
     let queue = queues.get(out);
-    if (!queue) queues.set(out, (queue = { lines: [], size: 0, lost: 0, carriedUntil: 0 }));
+    if (!queue) queues.set(out, (queue = { lines: [], size: 0, lost: 0, carriedUntil: 0, idleUntil: 0 }));
+    if (Date.now() < queue.idleUntil) return;
     for (const event of events) add(queue, event, { scriptName: script, scriptVersion: version ? { id: version } : undefined });
     // Who carries says until when, for it may be cancelled and never come to its end.
     if (Date.now() >= queue.carriedUntil) await carry(queue, this.env[out]);
@@ -88,7 +90,9 @@ async function carry(queue, service) {
       queue.carriedUntil = Date.now() + 2 * patience;
       if (queue.size < batchSize) await scheduler.wait(pause);
       const { lines, lost } = take(queue);
-      if (await send(service, lost ? [...lines, JSON.stringify({ lost })] : lines)) continue;
+      const { taken, unwatched } = await send(service, lost ? [...lines, JSON.stringify({ lost })] : lines);
+      if (unwatched) queue.idleUntil = Date.now() + idle;
+      if (taken) continue;
       queue.lost += lines.length + lost;
       rest = 1000; // milliseconds until the next one tries
       return;
@@ -108,12 +112,13 @@ function take(queue) {
   return { lines, lost };
 }
 
-// send tells whether the node has taken a batch. Scripts must not notice if it has not.
+// send tells whether the node has taken a batch, and whether nobody watches. Scripts must not notice if
+// it has not.
 async function send(service, lines) {
   try {
     const answer = await service.fetch("http://trace/", { method: "POST", body: "[" + lines.join(",") + "]", signal: AbortSignal.timeout(patience) });
-    return answer.ok;
+    return { taken: answer.ok, unwatched: answer.headers.has("x-selvage-unwatched") };
   } catch {
-    return false;
+    return { taken: false, unwatched: false };
   }
 }

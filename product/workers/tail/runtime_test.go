@@ -125,7 +125,7 @@ func TestTracesOfTheRuntime(t *testing.T) {
 }
 
 // TestTracesUnderLoad asks much of a loud script: each trace arrives or is counted, and the answers do
-// not wait for either.
+// not wait for either. A batch that the node took and answered too late is both.
 func TestTracesUnderLoad(t *testing.T) {
 	const requests = 200
 	s := newSite(t, tail.Options{})
@@ -154,7 +154,7 @@ func TestTracesUnderLoad(t *testing.T) {
 		}
 	}
 	asking.Wait()
-	if seen+lost != requests || seen == 0 {
+	if seen+lost < requests || seen > requests || seen == 0 {
 		t.Errorf("of %d traces %d arrived and %d were lost", requests, seen, lost)
 	}
 }

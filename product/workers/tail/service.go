@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// unwatchedField tells the runtime's side that nobody wants traces now, so that it makes none for a
+// moment. It stands in engine/isolate/js/host.js, too.
+const unwatchedField = "X-Selvage-Unwatched"
+
 // Service takes in the traces of one version of a script, as the runtime posts them: JSON arrays of items,
 // one of which may say how many were lost before. The function serves a listener until ctx ends, and closes
 // it: it is the Serve of an isolate.Service that a program names as its Trace.
@@ -24,6 +28,9 @@ func Service(h *Hub, accountID, name, versionID string) func(ctx context.Context
 		if err := h.take(script{accountID, name}, versionID, r.Body); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
+		}
+		if !h.Watched(accountID, name) {
+			w.Header().Set(unwatchedField, "1")
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}
