@@ -1,6 +1,8 @@
 package node_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -104,11 +106,24 @@ func launch(t testing.TB, dir string, args ...string) *process {
 		if n, err := cli.ReadNodeFile(dir); err == nil {
 			syscall.Kill(n.PID, syscall.SIGKILL) // a successor that a signal started
 		}
+		removeRunDir(dir)
 		if strings.Contains(p.log.String(), "DATA RACE") {
 			t.Errorf("the race detector found:\n%s", p.log)
 		}
 	})
 	return p
+}
+
+// removeRunDir removes what a killed node leaves outside of its data: the sockets of its children. The
+// next node on the same data would do it.
+func removeRunDir(data string) {
+	if abs, err := filepath.Abs(data); err == nil {
+		data = abs
+	}
+	sum := sha256.Sum256([]byte(data))
+	for _, base := range []string{"/run", os.TempDir()} {
+		os.RemoveAll(filepath.Join(base, "selvage-"+hex.EncodeToString(sum[:4])))
+	}
 }
 
 // begin starts the program.

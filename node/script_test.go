@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 				if n, err := cli.ReadNodeFile(data); err == nil {
 					syscall.Kill(n.PID, syscall.SIGKILL)
 				}
+				removeRunDir(data)
 			})
 			return nil
 		},
