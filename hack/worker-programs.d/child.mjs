@@ -17,12 +17,22 @@ export function finished(command, args, options) {
   });
 }
 
+const live = new Set(); // groups of processes that stay until they are stopped
+
+/** endAll ends what is still running, when the driver itself is told to end. */
+export function endAll() {
+  for (const pid of live) {
+    try { process.kill(-pid, 'SIGTERM'); } catch { /* gone meanwhile */ }
+  }
+}
+
 /** running starts a program that stays; ready(output) says when it can be used. */
 export async function running(command, args, options, ready) {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...options });
+  live.add(child.pid);
   let out = '';
   let ended = false;
-  const end = new Promise((resolve) => child.on('close', () => { ended = true; resolve(); }));
+  const end = new Promise((resolve) => child.on('close', () => { ended = true; live.delete(child.pid); resolve(); }));
   child.stdout.on('data', (data) => { out += data; });
   child.stderr.on('data', (data) => { out += data; });
   child.on('error', (err) => { out += err; ended = true; });

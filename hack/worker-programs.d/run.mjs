@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import path from 'node:path';
 import { answer, differences, surprises } from './ask.mjs';
 import { ownTests } from './own-tests.mjs';
+import { endAll } from './child.mjs';
 import { prepare } from './prepare.mjs';
 import { deploy, startDev, startNode } from './both.mjs';
 import { report } from './report.mjs';
@@ -18,6 +19,7 @@ if (!positionals.length) {
   console.error('usage: hack/worker-programs [--only NAME,...] [--keep DIR] PATH..., PATH being a checkout of cloudflare/templates or cloudflare/workers-sdk');
   process.exit(2);
 }
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => { endAll(); process.exit(130); });
 const say = (text) => process.stderr.write(`${text}\n`);
 
 const checkouts = positionals.map(checkout);
