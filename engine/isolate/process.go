@@ -44,7 +44,7 @@ type start struct {
 func (h *Host) launch(s start) (*process, error) {
 	id := h.serial.Add(1)
 	p := &process{dir: filepath.Join(h.dir, "c"+strconv.FormatUint(id, 10)), said: &said{}, done: make(chan struct{})}
-	if err := os.Mkdir(p.dir, 0o711); err != nil {
+	if err := os.MkdirAll(p.dir, 0o711); err != nil { // somebody may clean up /run
 		return nil, err
 	}
 	if s.tenant == "" {
