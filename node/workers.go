@@ -131,6 +131,7 @@ func (s *scripting) openHost(n *Node, blobs *blob.Store) error {
 		Modules: map[string]string{outbound.RateLimitModule: outbound.RateLimitSource},
 		Failed: func(u *isolate.Unit, why *isolate.Stopped) {
 			n.log.Error("workers do not start", "unit", u.Key, "why", why)
+			s.workers.Failed(u, why)
 		},
 	})
 	return err

@@ -30,6 +30,7 @@ type Worker struct {
 	Versions     int              `json:"versions"`                // made so far: the number of the newest
 	Latest       string           `json:"latest,omitempty"`        // ID of the newest version, deployed or not
 	Deployment   WorkerDeployment `json:"deployment"`              // in force; its ID is empty before the first
+	Before       []VersionShare   `json:"before,omitempty"`        // what the deployment before had in force: it answers if this one does not start
 	MigrationTag string           `json:"migration_tag,omitempty"` // last Durable Object migration applied
 
 	OnSubdomain    bool             `json:"on_subdomain"` // answers at NAME.SUBDOMAIN

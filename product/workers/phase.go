@@ -60,7 +60,13 @@ func (w *Workers) look(ctx context.Context, ex *edge.Exchange, next edge.Handler
 	if v.spec.Main == "" {
 		return &edge.Failure{Status: http.StatusNotFound, Reason: "no_asset", Detail: "There is no file at this path."}
 	}
-	return w.run(ctx, ex, v)
+	err := w.run(ctx, ex, v)
+	var s *isolate.Stopped
+	if c.script.before != nil && c.version == "" && errors.As(err, &s) && s.Reason == isolate.ReasonStart {
+		// Nothing of the request was sent to a script that does not start.
+		return w.run(ctx, ex, c.script.before)
+	}
+	return err
 }
 
 // run has a version answer ex.

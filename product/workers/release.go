@@ -256,6 +256,9 @@ func putDeployment(tx product.Tx, next *spec.Worker, d *spec.WorkerDeployment, r
 	}
 	d.ID, d.AccountID, d.Script, d.CreatedOn = newUUID(), next.AccountID, next.Name, now
 	d.AuthorEmail, d.AuthorID, d.Source = r.actor.Email, r.actor.UserID, r.source
+	if next.Deployment.ID != "" {
+		next.Before = next.Deployment.Versions
+	}
 	next.Deployment = *d
 	if err := tx.Put(d); err != nil {
 		return err
@@ -291,7 +294,7 @@ func deploymentsOf(tx product.Tx, accountID, script string) ([]*spec.WorkerDeplo
 func trimVersions(tx product.Tx, cur base, next *spec.Worker) error {
 	all := cur.all.VersionsOf(next.Name)
 	for _, v := range all[min(len(all), versionsKept-1):] {
-		if slices.ContainsFunc(next.Deployment.Versions, func(s spec.VersionShare) bool { return s.VersionID == v.ID }) {
+		if slices.ContainsFunc(slices.Concat(next.Deployment.Versions, next.Before), func(s spec.VersionShare) bool { return s.VersionID == v.ID }) {
 			continue
 		}
 		if err := tx.Delete(v.Key()); err != nil {

@@ -3,6 +3,7 @@ package workers
 import (
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"selvage/edge"
@@ -27,6 +28,7 @@ type accountScripts struct {
 type script struct {
 	worker *spec.Worker
 	shares []share
+	before *version // answers where a version in force does not start; nil if there is none
 }
 
 // share is a version and the end of its part of [0, 100).
@@ -47,7 +49,7 @@ type version struct {
 func (w *Workers) newAccountScripts(accountID string, a *spec.AccountWorkers) *accountScripts {
 	made := &accountScripts{from: a, scripts: map[string]*script{}}
 	for name, worker := range a.Scripts {
-		s := &script{worker: worker}
+		s := &script{worker: worker, before: w.before(a, worker)}
 		to := 0.0
 		for _, v := range worker.Deployment.Versions {
 			if found := a.Versions[v.VersionID]; found != nil {
@@ -58,6 +60,23 @@ func (w *Workers) newAccountScripts(accountID string, a *spec.AccountWorkers) *a
 		made.scripts[name] = s
 	}
 	return made
+}
+
+// before returns the version with the largest share of the deployment before, unless it lives with
+// objects, whose unit falls back by itself, or is in force still.
+func (w *Workers) before(a *spec.AccountWorkers, worker *spec.Worker) *version {
+	most := -1.0
+	var best *spec.WorkerVersion
+	for _, share := range worker.Before {
+		if v := a.Versions[share.VersionID]; v != nil && share.Percentage > most {
+			best, most = v, share.Percentage
+		}
+	}
+	inForce := func(s spec.VersionShare) bool { return s.VersionID == best.ID }
+	if best == nil || best.Main == "" || hasObjects(a, best) || slices.ContainsFunc(worker.Deployment.Versions, inForce) {
+		return nil
+	}
+	return w.newVersion(a, best)
 }
 
 // newVersion makes a version ready. Its site is nil if it has no assets.

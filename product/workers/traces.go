@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"path"
+	"strings"
 
 	"selvage/engine/isolate"
 	"selvage/foundation/fault"
@@ -68,4 +69,22 @@ func (w *Workers) Deliver(ctx context.Context, accountID, consumer string, items
 		return errors.New("the tail handler of " + consumer + " ended with " + out.Outcome)
 	}
 	return nil
+}
+
+// Failed tells those who watch the scripts of a unit that it does not start.
+func (w *Workers) Failed(u *isolate.Unit, why *isolate.Stopped) {
+	now := w.o.Clock.Now().UnixMilli()
+	for i := range u.Programs {
+		name, _, _ := strings.Cut(u.Programs[i].Name, "@")
+		item, err := json.Marshal(map[string]any{
+			"outcome": "exception", "scriptName": name, "eventTimestamp": now, "event": nil, "logs": []any{},
+			"exceptions": []map[string]any{{"name": "Error", "message": "The version does not start, and the one before it answers: " + why.Detail, "timestamp": now}},
+		})
+		if err == nil {
+			err = w.o.Tail.Accept(u.Tenant, name, u.Programs[i].Version, json.RawMessage("["+string(item)+"]"))
+		}
+		if err != nil {
+			w.log.Error("who watches cannot be told", "unit", u.Key, "error", err)
+		}
+	}
 }

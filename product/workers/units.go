@@ -77,6 +77,11 @@ func (w *Workers) units(accountID string, a *spec.AccountWorkers) (map[string]is
 	var faults []error
 	objects := isolate.Unit{Key: objectsKey(accountID), Tenant: accountID, Objects: filepath.Join(w.o.ObjectsDir, accountID)}
 	for _, name := range slices.Sorted(maps.Keys(a.Scripts)) {
+		if old := w.before(a, a.Scripts[name]); old != nil {
+			u, err := w.unitOf(a, old.spec, false)
+			faults = append(faults, err)
+			units[u.Key] = u
+		}
 		for _, share := range a.Scripts[name].Deployment.Versions {
 			v := a.Versions[share.VersionID]
 			if v == nil || v.Main == "" {

@@ -102,7 +102,8 @@ func (w *Workers) putContent(ctx context.Context, c *product.Call) (product.Repl
 // stored and deployed all the same.
 func (w *Workers) settled(ctx context.Context, reply *product.Reply, accountID, script string) {
 	if err := w.settle(ctx, accountID, script); err != nil {
-		reply.Messages = append(reply.Messages, product.Message{Code: codeInvalidUpload, Message: fmt.Sprintf("The deployment is in force and does not start on this node yet: %v", err)})
+		reply.Messages = append(reply.Messages, product.Message{Code: codeInvalidUpload,
+			Message: fmt.Sprintf("The deployment is in force and does not start on this node; the version before it answers, if there is one: %v", err)})
 	}
 }
 
