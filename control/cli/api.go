@@ -48,6 +48,9 @@ With a word, only those whose path or summary has it.`,
 				return printJSON(w, list)
 			case markdown:
 				return printOperations(w, list)
+			case len(list) == 0:
+				fmt.Fprintf(w, "No operation has %q in its path or summary.\n", strings.Join(args, " "))
+				return nil
 			default:
 				t := table{head: []string{"METHOD", "PATH", "PERMISSION", "WHAT IT DOES"}}
 				for _, o := range list {

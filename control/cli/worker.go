@@ -281,7 +281,8 @@ func workerUsage(s *session) *cobra.Command {
 		Short: "Show what Workers take",
 		Long: `Show what Workers take at the moment: requests in all and under way, CPU time, memory, how often a
 process was killed for going over a limit, and since when it is awake. Versions have a process each; a
-Worker with Durable Objects shares one with the others of the account.`,
+Worker with Durable Objects shares one with the others of the account. A version that somebody watches
+has one more, "traced", that answers in the meantime.`,
 		Example: `  selvage worker usage
   selvage worker usage shop --watch`,
 		Args: cobra.MaximumNArgs(1),
@@ -325,7 +326,11 @@ func (w *workers) showUsage(ctx context.Context, out io.Writer, asJSON, again bo
 		fmt.Fprint(out, "\x1b[H\x1b[2J")
 	}
 	if len(shown) == 0 {
-		fmt.Fprintln(out, "None has been asked yet.")
+		if len(names) > 0 {
+			fmt.Fprintf(out, "No Worker %s has been asked yet: `selvage worker list` shows which there are.\n", names[0])
+		} else {
+			fmt.Fprintln(out, "No Worker has been asked yet.")
+		}
 		return nil
 	}
 	t := table{head: []string{"NAME", "VERSION", "REQUESTS", "RUNNING", "CPU", "MEMORY", "KILLS", "CHILDREN", "AWAKE"}}
@@ -403,7 +408,11 @@ fired; any other expression is handed to the handler as it is.`,
 				fmt.Fprintf(cmd.OutOrStdout(), "The handler of %s has run.\n", args[0])
 			}
 			if err == nil && out.Outcome != "ok" {
-				return fmt.Errorf("the handler of %s ended with %s %s", args[0], out.Outcome, printable(out.Error))
+				why := printable(out.Error)
+				if why == "" {
+					why = fmt.Sprintf("(fire it again while `selvage worker logs %s` runs, to see why)", args[0])
+				}
+				return fmt.Errorf("the handler of %s ended with %s %s", args[0], out.Outcome, why)
 			}
 			return err
 		},

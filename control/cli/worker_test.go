@@ -131,7 +131,7 @@ func TestWorkerCommands(t *testing.T) {
 		{"worker list --json", 0, []string{`"awake": true`, `"version_id": "aaaaaaaa-1"`, `"answers_at": []`}},
 		{"worker usage", 0, []string{"shop  aaaaaaaa", "1234", "1.5s", "50.0 MiB", "idle  cccccccc", "asleep"}},
 		{"worker usage shop", 0, []string{"shop"}},
-		{"worker usage none", 0, []string{"None has been asked yet."}},
+		{"worker usage none", 0, []string{"No Worker none has been asked yet"}},
 		{"worker usage shop --json", 0, []string{`"requests": 1234`}},
 		{"worker kill shop", 0, []string{"processes of shop are gone"}},
 		{"worker kill none", 1, []string{"No such thing. (code 7003)"}},
