@@ -97,7 +97,10 @@ func (w *Workers) runSchedule(ctx context.Context, c *product.Call) (product.Rep
 	if err := json.NewDecoder(c.Body).Decode(&body); err != nil {
 		return product.Reply{}, fault.New(fault.Invalid, "The body is not JSON such as {\"cron\": \"*/5 * * * *\"}.")
 	}
-	if body.Cron == "" && len(s.worker.Schedules) > 0 {
+	if body.Cron == "" {
+		if len(s.worker.Schedules) == 0 {
+			return product.Reply{}, fault.New(fault.Invalid, "%s has no cron trigger; say which its handler shall be told, such as \"*/5 * * * *\".", s.worker.Name)
+		}
 		body.Cron = s.worker.Schedules[0].Cron
 	}
 	if _, err := parseCron(body.Cron); err != nil {
