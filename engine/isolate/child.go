@@ -240,6 +240,10 @@ func (c *child) bury(left func(*child)) {
 	if c.stopped == nil {
 		c.stopped = c.death()
 		c.blame()
+		if c.stopped.Reason == ReasonMemory {
+			c.u.kills.Add(1) // the runtime ended itself for it, as a kill of ours would have
+			c.u.h.metrics.kills.WithLabelValues(string(ReasonMemory)).Inc()
+		}
 	}
 	tunnels := c.tunnels
 	c.tunnels = map[*tunnel]struct{}{}

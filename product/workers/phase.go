@@ -74,6 +74,7 @@ func (w *Workers) run(ctx context.Context, ex *edge.Exchange, v *version) error 
 	began := time.Now()
 	resp, err := w.host.Fetch(ctx, w.address(v), w.request(ex))
 	if err != nil {
+		w.tellStopped(ex, v, err)
 		return w.failure(ctx, err)
 	}
 	ex.Note.OriginAddr, ex.Note.OriginStatus, ex.Note.OriginDuration = "worker:"+v.spec.Script, resp.Status, time.Since(began)

@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"selvage/edge"
 	"selvage/engine/isolate"
 	"selvage/foundation/fault"
 )
@@ -86,5 +87,43 @@ func (w *Workers) Failed(u *isolate.Unit, why *isolate.Stopped) {
 		if err != nil {
 			w.log.Error("who watches cannot be told", "unit", u.Key, "error", err)
 		}
+	}
+}
+
+// tellStopped tells those who watch a script that a request of it was stopped: the child that would
+// have made the trace is gone.
+func (w *Workers) tellStopped(ex *edge.Exchange, v *version, err error) {
+	var s *isolate.Stopped
+	if !errors.As(err, &s) || !w.watched(v.spec) {
+		return
+	}
+	outcomes := map[isolate.Reason]string{isolate.ReasonCPU: "exceededCpu", isolate.ReasonMemory: "exceededMemory", isolate.ReasonKilled: "canceled"}
+	outcome := outcomes[s.Reason]
+	if outcome == "" {
+		outcome = "exception"
+	}
+	headers := map[string]string{}
+	for _, f := range ex.Request.Header.Fields() {
+		switch name := strings.ToLower(f.Name); name {
+		case "authorization", "cookie":
+			headers[name] = "REDACTED"
+		default:
+			headers[name] = f.Value
+		}
+	}
+	now := w.o.Clock.Now().UnixMilli()
+	item, err := json.Marshal(map[string]any{
+		"outcome": outcome, "scriptName": v.spec.Script, "eventTimestamp": ex.Start.UnixMilli(), "logs": []any{},
+		"exceptions": []map[string]any{{"name": "Error", "message": s.Detail, "timestamp": now}},
+		"event": map[string]any{"request": map[string]any{
+			"url": ex.Request.Scheme + "://" + authority(&ex.Request) + ex.Request.URI(), "method": ex.Request.Method, "headers": headers,
+			"cf": json.RawMessage(describe(ex, w.o.PoP)),
+		}},
+	})
+	if err == nil {
+		err = w.o.Tail.Accept(v.spec.AccountID, v.spec.Script, v.spec.ID, json.RawMessage("["+string(item)+"]"))
+	}
+	if err != nil {
+		w.log.Error("who watches cannot be told of a stopped request", "script", v.spec.Script, "error", err)
 	}
 }
