@@ -171,7 +171,11 @@ func (r *relay) connect(ctx context.Context, target string) (*socket.Other, erro
 
 const (
 	sessionTick = 2 * time.Second // between two looks at what a session leads to
-	samples     = 16              // of resolve, which throws dice between the versions of a gradual deployment
+
+	// maxStale is how many looks a session that is never silent may go on after its callee was
+	// replaced: then it is cut, with the calls under way, as the callee's child is when it makes room.
+	maxStale = 4
+	samples  = 16 // of resolve, which throws dice between the versions of a gradual deployment
 )
 
 // leadsTo tells whether a unit is among what resolve says.
@@ -194,6 +198,7 @@ type session struct {
 	mu    sync.Mutex // guards timer against its own goroutine
 	timer *time.Timer
 	seen  int64 // of moved, at the last look
+	stale int   // looks in a row at which it led to what is no longer in force; only look uses it
 }
 
 func newSession(c *counted, current func() bool) *session {
@@ -209,7 +214,9 @@ func (s *session) look() {
 	s.mu.Lock()
 	silent, s.seen = s.seen == s.moved.Load(), s.moved.Load()
 	s.mu.Unlock()
-	if silent && !s.current() {
+	if s.current() {
+		s.stale = 0
+	} else if s.stale++; silent || s.stale > maxStale {
 		s.Close()
 		return
 	}
