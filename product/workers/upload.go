@@ -315,7 +315,7 @@ func (d *draft) readModules(parts []part) error {
 			return invalid(p.name, "The part %q has the Content-Type %.80q, which is none of a module; known are %s.", p.name, p.media, strings.Join(slices.Sorted(maps.Keys(moduleTypes)), ", "))
 		case m.Type == "python":
 			return invalid(p.name, "The part %q is Python. This node runs JavaScript and WebAssembly only.", p.name)
-		case !isPath(p.name):
+		case !isPath(strings.TrimPrefix(p.name, "./")): // wrangler names modules that are not scripts "./HASH-NAME"
 			return invalid(p.name, "The module name %.80q is not valid: it is a relative path without empty parts, . and .. in it.", p.name)
 		case m.Type == "sourcemap":
 			d.maps = append(d.maps, m)
