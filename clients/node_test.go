@@ -60,7 +60,7 @@ func startProgram(t *testing.T, variable string, args ...string) *node {
 	}
 	n := &node{dir: t.TempDir(), log: new(bytes.Buffer)}
 	all := append([]string{"up", "--data", n.dir, "--api", "127.0.0.1:0", "--http", "127.0.0.1:0",
-		"--https", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)
+		"--https", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--s3", "127.0.0.1:0", "--hyperdrive-postgres", "127.0.0.1:0", "--hyperdrive-mysql", "127.0.0.1:0"}, args...)
 	n.cmd = exec.Command(program, all...)
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
 	if err := n.cmd.Start(); err != nil {

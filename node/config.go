@@ -34,13 +34,13 @@ type Config struct {
 	Pprof bool
 
 	AccessLog   AccessLogConfig
-	CacheMemory int64 // bytes
-	CacheDisk   int64 // bytes
+	Cache       CacheConfig
 	MemoryLimit int64 // bytes, 0: three quarters of what the machine or its cgroup has
 	Drain       time.Duration
 	Log         string // debug, info, warn, error
 
 	Workers WorkersConfig
+	Storage StorageConfig
 
 	ACME  certs.ACME // no directory: no certificates are ordered, the local CA signs
 	GeoIP string     // path of a MaxMind country database, empty: none
@@ -54,11 +54,25 @@ type AccessLogConfig struct {
 	Size int64  // bytes of one file before it is rotated
 }
 
+// CacheConfig is what a node is told about the cache of responses.
+type CacheConfig struct {
+	Memory int64 // bytes
+	Disk   int64 // bytes; 0: in memory only
+}
+
 // WorkersConfig is what a node is told about Workers.
 type WorkersConfig struct {
 	Runtime string         // path of workerd, off, or empty: looked for
 	Domain  string         // under which accounts have subdomains
 	Allow   []netip.Prefix // networks with private addresses that Workers may reach
+}
+
+// StorageConfig is what a node is told about the products that keep data: where their own clients reach
+// them. An empty address is off.
+type StorageConfig struct {
+	S3                 string
+	HyperdrivePostgres string
+	HyperdriveMySQL    string
 }
 
 // setting is one field of Config with its name in flags, environment and file.
@@ -79,6 +93,9 @@ func settings() []setting {
 		{"https", ":8443", "addr", "where sites are served over TLS", addr(func(c *Config) *string { return &c.HTTPS })},
 		{"dns", "127.0.0.1:5300", "addr", "where DNS is answered, UDP and TCP", addr(func(c *Config) *string { return &c.DNS })},
 		{"admin", "127.0.0.1:9180", "addr", "where /metrics, /healthz and /readyz are; keep it private", addr(func(c *Config) *string { return &c.Admin })},
+		{"s3", "127.0.0.1:4430", "addr", "where S3 clients reach the buckets of R2, or off", addrOrOff(func(c *Config) *string { return &c.Storage.S3 })},
+		{"hyperdrive-postgres", "127.0.0.1:4432", "addr", "where clients of PostgreSQL reach the pools of Hyperdrive, or off; keep it private", addrOrOff(func(c *Config) *string { return &c.Storage.HyperdrivePostgres })},
+		{"hyperdrive-mysql", "127.0.0.1:4406", "addr", "where clients of MySQL reach the pools of Hyperdrive, or off; keep it private", addrOrOff(func(c *Config) *string { return &c.Storage.HyperdriveMySQL })},
 		{"advertise", "", "addrs", "comma-separated addresses that proxied DNS records answer with (default: where http listens)", addresses},
 		{"name-servers", "ns1.selvage.internal,ns2.selvage.internal", "names", "names under which the world knows this node's DNS: new zones are delegated to them", nameServers},
 		{"demo", "false", "bool", "serve the zone demo.localhost from an origin inside the node", boolean(func(c *Config) *bool { return &c.Demo })},
@@ -86,8 +103,8 @@ func settings() []setting {
 		{"log", "info", "level", "what the node logs to stderr: debug, info, warn, error", oneOf(func(c *Config) *string { return &c.Log }, "debug", "info", "warn", "error")},
 		{"access-log", "file", "where", "one JSON line per request: file (DIR/logs/access.log), stdout, off", oneOf(func(c *Config) *string { return &c.AccessLog.To }, "file", "stdout", "off")},
 		{"access-log-size", "100MiB", "size", "size at which the access log file is rotated; five old ones are kept", size(func(c *Config) *int64 { return &c.AccessLog.Size }, 1<<10)},
-		{"cache-memory", "64MiB", "size", "memory for cached responses", size(func(c *Config) *int64 { return &c.CacheMemory }, 1<<20)},
-		{"cache-disk", "10GiB", "size", "disk space for cached responses; 0 caches in memory only", size(func(c *Config) *int64 { return &c.CacheDisk }, 0)},
+		{"cache-memory", "64MiB", "size", "memory for cached responses", size(func(c *Config) *int64 { return &c.Cache.Memory }, 1<<20)},
+		{"cache-disk", "10GiB", "size", "disk space for cached responses; 0 caches in memory only", size(func(c *Config) *int64 { return &c.Cache.Disk }, 0)},
 		{"memory-limit", "0", "size", "soft limit on the node's memory; 0 is three quarters of the machine or cgroup", size(func(c *Config) *int64 { return &c.MemoryLimit }, 0)},
 		{"drain", "30s", "time", "how long requests under way may take to finish when the node stops or is taken over", duration(func(c *Config) *time.Duration { return &c.Drain })},
 		{"workerd", "", "file", "runtime of Workers, or off (default: workerd beside this program, which make engines puts there)", text(func(c *Config) *string { return &c.Workers.Runtime })},
@@ -169,6 +186,17 @@ func addr(field func(*Config) *string) func(*Config, string) error {
 		}
 		*field(c) = v
 		return nil
+	}
+}
+
+func addrOrOff(field func(*Config) *string) func(*Config, string) error {
+	set := addr(field)
+	return func(c *Config, v string) error {
+		if v == "off" {
+			*field(c) = ""
+			return nil
+		}
+		return set(c, v)
 	}
 }
 

@@ -84,8 +84,8 @@ func TestTakeoverThatFailsLeavesTheNodeAsItWas(t *testing.T) {
 	t.Run("a successor that dies with the store released", func(t *testing.T) {
 		s := meet(t, p)
 		s.say(`{"protocol":1,"step":"hello","pid":1}`)
-		if step, reason, fds := s.hear(); step != "sockets" || fds != 7 {
-			t.Fatalf("the node said %q %q with %d descriptors, want sockets with 7", step, reason, fds)
+		if step, reason, fds := s.hear(); step != "sockets" || fds != 10 {
+			t.Fatalf("the node said %q %q with %d descriptors, want sockets with 10", step, reason, fds)
 		}
 		s.say(`{"protocol":1,"step":"prepared","pid":1}`)
 		if step, reason, _ := s.hear(); step != "released" {

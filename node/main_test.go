@@ -83,7 +83,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-var freePorts = []string{"--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--admin", "127.0.0.1:0"}
+var freePorts = []string{"--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--s3", "127.0.0.1:0", "--hyperdrive-postgres", "127.0.0.1:0", "--hyperdrive-mysql", "127.0.0.1:0"}
 
 // up starts a node on dir and waits until it is ready. The test's end kills it if it still runs.
 func up(t testing.TB, dir string, args ...string) *process {

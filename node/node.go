@@ -143,8 +143,10 @@ func (n *Node) start(ctx context.Context) error {
 	if n.parts, err = buildParts(n); err != nil {
 		return err
 	}
+	n.openData()
 	n.serveLastGood(ctx)
 	ending, last := n.parts.tasks()
+	ending = append(ending, task{"data", n.keepData})
 	n.background, n.lasting = newBackground(n.log, ending), newBackground(n.log, append(last, task{"gc", paceGC}))
 	if n.serving, err = newServing(n); err != nil {
 		return err
@@ -209,6 +211,7 @@ func (n *Node) announce() error {
 	file := cli.NodeFile{
 		API: n.sockets["api"].url("http") + "/client/v4", HTTP: n.sockets["http"].url("http"), HTTPS: n.sockets["https"].url("https"),
 		DNS: n.sockets["dns"].host(), Admin: n.sockets["admin"].url("http"), AccountID: n.control.accountID(n.state.Snapshot()),
+		S3: n.sockets.url("s3", "http"), HyperdrivePostgres: n.sockets.url("hyperdrive-postgres", "postgres"), HyperdriveMySQL: n.sockets.url("hyperdrive-mysql", "mysql"),
 		TokenFile: n.tokenFile(), CAFile: n.parts.certs.CAFile(), PID: os.Getpid(), Version: Version,
 	}
 	data, err := json.MarshalIndent(file, "", "  ")
@@ -265,6 +268,7 @@ func (n *Node) drain() error {
 	n.parts.scripting.tail.Close()
 	n.lasting.stop()
 	n.parts.origins.Close()
+	n.closeData("The node is stopping.")
 	n.closeControl("The node is stopping.")
 	if successor == nil {
 		os.Remove(n.nodeFile())
@@ -285,6 +289,7 @@ func (n *Node) undo(why error) {
 		n.background.stop()
 		n.lasting.stop()
 	}
+	n.closeData("The node did not start.")
 	n.closeControl("The node did not start.")
 	if n.predecessor != nil {
 		n.predecessor.abandon(why)

@@ -13,6 +13,7 @@ import (
 
 	"selvage/control/rollout"
 	"selvage/edge"
+	"selvage/engine/seal"
 	"selvage/foundation/observe"
 	"selvage/product"
 	"selvage/product/analytics"
@@ -30,6 +31,7 @@ type parts struct {
 	dns       *dns.Server
 	front     *proxy.Proxy
 	scripting scripting
+	storage   storing
 	loopID    string // this node's name in CDN-Loop
 	rollout   *rollout.Rollout
 	origins   *edge.Origins
@@ -81,10 +83,17 @@ func buildParts(n *Node) (parts, error) {
 	if err != nil {
 		return p, err
 	}
-	if p.scripting, err = buildWorkers(n, &p, pipeline, bindingsOf(points)); err != nil {
+	key, err := seal.Open(dir("seal.key"))
+	if err != nil {
 		return p, err
 	}
-	p.all = []product.Product{p.front, p.certs, p.scripting.workers, p.cache, p.dns, points}
+	if p.storage, err = buildStorage(n, key); err != nil {
+		return p, err
+	}
+	if p.scripting, err = buildWorkers(n, &p, workersNeeds{key, pipeline, bindingsOf(append(p.storage.binders(), points)...)}); err != nil {
+		return p, err
+	}
+	p.all = append([]product.Product{p.front, p.certs, p.scripting.workers, p.cache, p.dns, points}, p.storage.products()...)
 	handler, err = buildPipeline(n.log, p.all, p.origins.Fetch)
 	if err != nil {
 		return p, err
@@ -104,8 +113,8 @@ func promised(c Config, https net.Addr) []string {
 }
 
 func cacheOptions(c Config, o observe.Observer) cache.Options {
-	options := cache.Options{Dir: filepath.Join(c.Data, "cache"), MemoryBytes: c.CacheMemory, DiskBytes: c.CacheDisk, Observe: o}
-	if c.CacheDisk == 0 {
+	options := cache.Options{Dir: filepath.Join(c.Data, "cache"), MemoryBytes: c.Cache.Memory, DiskBytes: c.Cache.Disk, Observe: o}
+	if c.Cache.Disk == 0 {
 		options.Dir = ""
 	}
 	return options

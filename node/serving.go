@@ -24,12 +24,15 @@ type serving struct {
 	access *accessLog
 	demo   *http.Server // nil unless asked for
 
-	endLog  context.CancelFunc
-	endUDP  context.CancelFunc // queries over UDP
-	endTCP  context.CancelFunc // connections of DNS over TCP
-	dns     net.Listener
-	edge    *edge.Server
-	stopped atomic.Bool
+	endLog context.CancelFunc
+	endUDP context.CancelFunc // queries over UDP
+	endTCP context.CancelFunc // connections of DNS over TCP
+	// Listeners of R2 and Hyperdrive: they take no more connections, and those there are may finish what
+	// they are at.
+	endStorage context.CancelFunc
+	dns        net.Listener
+	edge       *edge.Server
+	stopped    atomic.Bool
 }
 
 func newServing(n *Node) (*serving, error) {
@@ -38,6 +41,9 @@ func newServing(n *Node) (*serving, error) {
 		all := prometheus.Gatherers{n.observe.Metrics}
 		if own := n.control.metrics.Load(); own != nil {
 			all = append(all, own)
+		}
+		if data := n.parts.storage.data.Metrics(); data != nil {
+			all = append(all, data)
 		}
 		return all.Gather()
 	})
@@ -52,10 +58,11 @@ func newServing(n *Node) (*serving, error) {
 
 // start serves on the node's sockets.
 func (s *serving) start(n *Node) {
-	var logging, packets, streams context.Context
+	var logging, packets, streams, storage context.Context
 	logging, s.endLog = context.WithCancel(context.Background())
 	packets, s.endUDP = context.WithCancel(n.life)
 	streams, s.endTCP = context.WithCancel(n.life)
+	storage, s.endStorage = context.WithCancel(n.life)
 	s.dns = n.sockets["dns"].listener
 	if s.access != nil {
 		s.group.Go(func() { s.access.run(logging) })
@@ -79,6 +86,9 @@ func (s *serving) start(n *Node) {
 	serve("dns", func(k *socket) error { return n.parts.dns.ServeTCP(streams, k.listener) })
 	serve("api", func(k *socket) error { return s.api.Serve(k.listener) })
 	serve("admin", func(k *socket) error { return s.admin.Serve(k.listener) })
+	serve("s3", func(k *socket) error { return n.parts.storage.r2.ServeS3(storage, k.listener) })
+	serve("hyperdrive-postgres", func(k *socket) error { return n.parts.storage.hyperdrive.ServePostgres(storage, k.listener) })
+	serve("hyperdrive-mysql", func(k *socket) error { return n.parts.storage.hyperdrive.ServeMySQL(storage, k.listener) })
 	serve("demo", func(k *socket) error { return s.demo.Serve(k.listener) })
 }
 
@@ -87,6 +97,7 @@ func (s *serving) start(n *Node) {
 func (s *serving) stop(ctx context.Context) error {
 	s.stopped.Store(true)
 	s.endUDP()
+	s.endStorage()
 	s.dns.Close()
 	faults := make(chan error, 2)
 	go func() { faults <- s.edge.Shutdown(ctx) }()
@@ -178,6 +189,11 @@ func (c Config) addresses() map[string]string {
 	a := map[string]string{"api": c.API, "http": c.HTTP, "https": c.HTTPS, "dns": c.DNS, "dns-udp": c.DNS, "admin": c.Admin}
 	if c.Demo {
 		a["demo"] = "127.0.0.1:0"
+	}
+	for name, address := range map[string]string{"s3": c.Storage.S3, "hyperdrive-postgres": c.Storage.HyperdrivePostgres, "hyperdrive-mysql": c.Storage.HyperdriveMySQL} {
+		if address != "" {
+			a[name] = address
+		}
 	}
 	return a
 }

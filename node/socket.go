@@ -107,6 +107,14 @@ func (s *socket) host() string {
 	return net.JoinHostPort(host, port)
 }
 
+// url returns where a client on this machine reaches a socket, empty if it is off.
+func (s sockets) url(name, scheme string) string {
+	if s[name] == nil {
+		return ""
+	}
+	return s[name].url(scheme)
+}
+
 // dup returns a new descriptor of the same socket. It does not go through os.File.Fd, which would
 // set the socket, and so the one of the node still serving, to blocking mode.
 func (s *socket) dup() (fd int, err error) {

@@ -220,6 +220,9 @@ func (n *Node) giveSockets(c *courier) error {
 	return c.send(m, append(fds, int(n.lock.Fd()))...)
 }
 
+// handingOver is what those are told who need a store while it changes hands.
+const handingOver = "The node is handing over to a new process: try again."
+
 // release lets API requests wait, finishes those under way, ends background work, and closes the
 // store.
 func (n *Node) release() {
@@ -230,11 +233,13 @@ func (n *Node) release() {
 	}
 	n.background.stop()
 	n.parts.each(lasting.Release)
-	n.closeControl("The node is handing over to a new process: try again.")
+	n.closeData(handingOver)
+	n.closeControl(handingOver)
 }
 
 // resume takes back what release gave away.
 func (n *Node) resume() {
+	n.openData()
 	n.parts.each(lasting.Reclaim)
 	n.openControl()
 	n.background.start(n.life)

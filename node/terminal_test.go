@@ -32,7 +32,7 @@ func TestClosingTheTerminalEndsTheNode(t *testing.T) {
 	}
 	dir := t.TempDir()
 	c := exec.Command(program, "up", "--data", dir, "--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0",
-		"--dns", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+		"--dns", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--s3", "127.0.0.1:0", "--hyperdrive-postgres", "127.0.0.1:0", "--hyperdrive-mysql", "127.0.0.1:0")
 	c.Stdin = tty
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := c.Start(); err != nil {

@@ -36,15 +36,17 @@ type scripting struct {
 	absent  string // why there is no host, for people; empty if there is one
 }
 
-// buildWorkers builds Workers and what they stand on. bindings are what other products bring;
-// pipeline is what requests of scripts to sites of this node go through.
-func buildWorkers(n *Node, p *parts, pipeline edge.Handler, bindings map[string]product.BindingType) (s scripting, err error) {
+// workersNeeds is what Workers get of the rest of the node.
+type workersNeeds struct {
+	key      *seal.Key
+	pipeline edge.Handler                   // what requests of scripts to sites of this node go through
+	bindings map[string]product.BindingType // what other products bring
+}
+
+// buildWorkers builds Workers and what they stand on.
+func buildWorkers(n *Node, p *parts, needs workersNeeds) (s scripting, err error) {
 	dir := func(name string) string { return filepath.Join(n.config.Data, name) }
 	blobs, err := blob.Open(dir("blobs"))
-	if err != nil {
-		return s, err
-	}
-	key, err := seal.Open(dir("seal.key"))
 	if err != nil {
 		return s, err
 	}
@@ -69,7 +71,7 @@ func buildWorkers(n *Node, p *parts, pipeline edge.Handler, bindings map[string]
 		Observe: n.observe,
 	})
 	s.workers = workers.New(workers.Options{
-		State: n.state, Blobs: blobs, Seal: key, Host: s.host, Assets: files, Tail: s.tail, Outbound: s.newOutbound(n, p, pipeline), Bindings: bindings,
+		State: n.state, Blobs: blobs, Seal: needs.key, Host: s.host, Assets: files, Tail: s.tail, Outbound: s.newOutbound(n, p, needs.pipeline), Bindings: needs.bindings,
 		ObjectsDir: dir("objects"), Domain: n.config.Workers.Domain, NameServers: n.config.NameServers, Observe: n.observe,
 	})
 	return s, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"selvage/edge"
 	"selvage/engine/isolate"
 	"selvage/spec"
 )
@@ -21,7 +22,15 @@ type BindingType struct {
 	Check func(ctx context.Context, accountID string, b *spec.WorkerBinding) error
 	// Kind is how the runtime's own client for it is called.
 	Kind isolate.BindingKind
-	// Serve answers that client on a socket that only the script reaches, until ctx ends.
+	// Wrapper is, with Kind isolate.Wrapped, the module that makes the object which scripts see; it
+	// finds the service as env.fetcher.
+	Wrapper string
+
+	// Handle returns what answers that client's requests. After a takeover the node has them answered by
+	// its successor, so it is right for whatever keeps state. A type has Handle or Serve.
+	Handle func(user BindingUser, b *spec.WorkerBinding) edge.Handler
+	// Serve answers that client on a socket that only the script reaches, until ctx ends: for what is
+	// not HTTP.
 	Serve func(ctx context.Context, user BindingUser, b *spec.WorkerBinding, l net.Listener)
 }
 

@@ -70,6 +70,14 @@ var kinds = map[Kind]kind{
 	KindWorkerDomain:     {decodeAs[WorkerDomain], applyWorkerDomain},
 	KindWorkerSubdomain:  {decodeAs[WorkerSubdomain], applyWorkerSubdomain},
 	KindObjectNamespace:  {decodeAs[ObjectNamespace], applyObjectNamespace},
+
+	KindKVNamespace:   {decodeAs[KVNamespace], applyKVNamespace},
+	KindBucket:        {decodeAs[Bucket], applyBucket},
+	KindDatabase:      {decodeAs[Database], applyDatabase},
+	KindQueue:         {decodeAs[Queue], applyQueue},
+	KindQueueConsumer: {decodeAs[QueueConsumer], applyQueueConsumer},
+	KindHyperdrive:    {decodeAs[Hyperdrive], applyHyperdrive},
+	KindQuotas:        {decodeAs[Quotas], applyQuotas},
 }
 
 // Decode reads a stored noun. Unknown fields are kept out silently here, for an older program must

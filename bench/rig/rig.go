@@ -110,7 +110,7 @@ func StartNode(cpus, dir string, args ...string) (*Node, error) {
 	}
 	began := time.Now()
 	p, err := Start(cpus, bin, append([]string{"up", "--data", dir, "--api", "127.0.0.1:0", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0",
-		"--dns", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)...)
+		"--dns", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--s3", "127.0.0.1:0", "--hyperdrive-postgres", "127.0.0.1:0", "--hyperdrive-mysql", "127.0.0.1:0"}, args...)...)
 	if err != nil {
 		return nil, err
 	}

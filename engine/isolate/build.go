@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"selvage/engine/isolate/config"
 	"selvage/foundation/fault"
@@ -20,6 +21,9 @@ var emailModule string
 
 // emailName is the module that the runtime's own "cloudflare:email" imports from its host.
 const emailName = "cloudflare-internal:email"
+
+// runtimeModules is how the names of modules begin that the runtime itself brings, such as D1's client.
+const runtimeModules = "cloudflare-internal:"
 
 // hostDate is the compatibility date of our own Workers: the first with RPC, as an old one starts sooner.
 const hostDate = "2024-04-03"
@@ -291,13 +295,16 @@ func (p *planner) binding(b *Binding) (config.Binding, error) {
 
 // wrapped adds the module to the configuration, once.
 func (p *planner) wrapped(b *Binding) (config.Binding, error) {
+	name, builtIn := b.Wrapper, strings.HasPrefix(b.Wrapper, runtimeModules)
 	source, ok := p.modules[b.Wrapper]
-	if !ok {
+	if !ok && !builtIn {
 		return config.Binding{}, fault.New(fault.Invalid, "There is no module %q to wrap it.", b.Wrapper)
 	}
-	name := "selvage-internal:" + b.Wrapper
+	if !builtIn {
+		name = "selvage-internal:" + b.Wrapper
+	}
 	c := &p.plan.config
-	if !slices.ContainsFunc(c.Modules, func(e config.Extension) bool { return e.Name == name }) {
+	if !builtIn && !slices.ContainsFunc(c.Modules, func(e config.Extension) bool { return e.Name == name }) {
 		c.Modules = append(c.Modules, config.Extension{Name: name, Internal: true, Source: source})
 	}
 	out := config.Binding{Name: b.Name, Type: config.BindWrapped, Module: name}

@@ -94,7 +94,7 @@ type Binding struct {
 	Props   string     // Fetcher to a program of the unit: JSON for ctx.props
 	Program string     // Objects: program of the unit that exports the class
 	Class   string     // Objects
-	Wrapper string     // Wrapped: name of one of our own modules (Options.Modules)
+	Wrapper string     // Wrapped: name of one of our own modules (Options.Modules), or of one of the runtime's
 	Inner   []Binding  // Wrapped: what that module gets as its env
 	Key     *CryptoKey // Key
 }

@@ -26,14 +26,23 @@ import (
 )
 
 const (
-	cacheBytes    = 1 << 20 // what is read often is held in memory by the callers already
-	memTableBytes = 2 << 20 // larger batches bypass the memtable and go straight to a table
-	maxOpenFiles  = 128
+	defaultCache    = 1 << 20 // what is read often is held in memory by the callers already
+	defaultMemTable = 2 << 20 // larger batches bypass the memtable and go straight to a table
+	maxOpenFiles    = 128
 )
 
 // Options tune a DB. The zero value is right for a node.
 type Options struct {
 	Observe observe.Observer
+
+	// Name is the store's in metrics. Default: control.
+	Name string
+
+	// CacheBytes is the memory for blocks of tables. Default: 1 MiB.
+	CacheBytes int64
+
+	// MemTableBytes is the size of one of up to four tables in memory. Default: 2 MiB.
+	MemTableBytes uint64
 
 	// LockWait is how long Open waits for another process to let go of the directory, as during a
 	// takeover. Default: not at all.
@@ -81,6 +90,7 @@ type metrics struct {
 // Open opens or makes the store in dir. A directory that another process has open is a
 // fault.Conflict that names its process; a damaged one is an error that says so.
 func Open(dir string, o Options) (*DB, error) {
+	o = o.withDefaults()
 	d := &DB{dir: dir, log: o.Observe.Logger(), trouble: o.Trouble, idle: make(chan struct{})}
 	if d.trouble == nil {
 		d.trouble = func(error) {}
@@ -102,17 +112,30 @@ func Open(dir string, o Options) (*DB, error) {
 	if d.room != nil {
 		fs = vfs.OnDiskFull(base, d.room.release)
 	}
-	if err := d.open(fs); err != nil {
+	if err := d.open(fs, o); err != nil {
 		d.lock.release()
 		return nil, d.explain(err)
 	}
 	d.room.restore()
-	d.register(o.Observe)
+	d.register(o)
 	return d, nil
 }
 
+func (o Options) withDefaults() Options {
+	if o.Name == "" {
+		o.Name = "control"
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = defaultCache
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = defaultMemTable
+	}
+	return o
+}
+
 // open opens Pebble; what Pebble holds to be fatal comes back as an error.
-func (d *DB) open(fs vfs.FS) (err error) {
+func (d *DB) open(fs vfs.FS, o Options) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			var ok bool
@@ -122,12 +145,12 @@ func (d *DB) open(fs vfs.FS) (err error) {
 		}
 	}()
 	d.opening.Store(true)
-	cache := pebble.NewCache(cacheBytes)
+	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref()
 	d.pebble, err = pebble.Open(filepath.Join(d.dir, "pebble"), &pebble.Options{
 		FS:                          fence{fs, d},
 		Cache:                       cache,
-		MemTableSize:                memTableBytes,
+		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
 		MaxOpenFiles:                maxOpenFiles,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
@@ -158,23 +181,24 @@ func (d *DB) explain(err error) error {
 	return fmt.Errorf("open the store in %s: %w", d.dir, err)
 }
 
-func (d *DB) register(o observe.Observer) {
+func (d *DB) register(o Options) {
+	labels := prometheus.Labels{"store": o.Name}
 	d.metrics = metrics{
 		sync: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "selvage_state_commit_seconds", Help: "Time from a write's entry in the log until it was on disk.",
+			Name: "selvage_state_commit_seconds", Help: "Time from a write's entry in the log until it was on disk.", ConstLabels: labels,
 			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 16),
 		}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "selvage_state_written_bytes_total", Help: "Bytes of batches written to the store.",
+			Name: "selvage_state_written_bytes_total", Help: "Bytes of batches written to the store.", ConstLabels: labels,
 		}),
 		full: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "selvage_state_disk_full", Help: "1 while writes are refused because the disk is full.",
+			Name: "selvage_state_disk_full", Help: "1 while writes are refused because the disk is full.", ConstLabels: labels,
 		}, func() float64 { return oneIf(d.room.isFull()) }),
 		broken: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "selvage_state_broken", Help: "1 when the store stopped working and the node has to be restarted.",
+			Name: "selvage_state_broken", Help: "1 when the store stopped working and the node has to be restarted.", ConstLabels: labels,
 		}, func() float64 { return oneIf(d.broken.Load() != nil) }),
 	}
-	o.Register(d.metrics.sync, d.metrics.bytes, d.metrics.full, d.metrics.broken)
+	o.Observe.Register(d.metrics.sync, d.metrics.bytes, d.metrics.full, d.metrics.broken)
 }
 
 func oneIf(claim bool) float64 {

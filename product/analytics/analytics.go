@@ -6,7 +6,6 @@ package analytics
 
 import (
 	"context"
-	"net"
 	"os"
 	"regexp"
 	"sync/atomic"
@@ -14,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"selvage/edge/socket"
+	"selvage/edge"
 	"selvage/engine/isolate"
 	"selvage/foundation/budget"
 	"selvage/foundation/clock"
@@ -120,16 +119,14 @@ func (a *Analytics) Bindings() []product.BindingType {
 	return []product.BindingType{{
 		Type: "analytics_engine", Kind: isolate.Analytics,
 		Check: func(_ context.Context, _ string, b *spec.WorkerBinding) error { return checkDataset(b.Dataset) },
-		Serve: func(ctx context.Context, user product.BindingUser, b *spec.WorkerBinding, l net.Listener) {
-			a.Service(user.AccountID, b.Dataset)(ctx, l)
+		Handle: func(user product.BindingUser, b *spec.WorkerBinding) edge.Handler {
+			return a.intake(user.AccountID, b.Dataset).handle
 		},
 	}}
 }
 
-// Service returns a function for isolate.Service.Serve that takes the points of one binding. The
-// runtime is always told that all is well: writeDataPoint waits for nothing.
-func (a *Analytics) Service(accountID, dataset string) func(context.Context, net.Listener) {
-	in := &intake{a: a, account: accountID, dataset: dataset, good: checkDataset(dataset) == nil}
-	s := &socket.Server{Name: "analytics", Log: a.o.Observe.Logger(), Handle: in.handle, CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader}
-	return s.Serve
+// intake takes the points of one binding. The runtime is always told that all is well: writeDataPoint
+// waits for nothing.
+func (a *Analytics) intake(accountID, dataset string) *intake {
+	return &intake{a: a, account: accountID, dataset: dataset, good: checkDataset(dataset) == nil}
 }

@@ -68,32 +68,8 @@ type sink struct {
 	conn *http.Client
 }
 
-// serve listens for a binding and returns where.
-func (l *lab) serve(accountID, dataset string) string {
-	l.t.Helper()
-	dir, err := os.MkdirTemp("", "an")
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	path := filepath.Join(dir, "s")
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var done sync.WaitGroup
-	done.Go(func() { l.a.Service(accountID, dataset)(ctx, ln) })
-	l.t.Cleanup(func() { cancel(); done.Wait(); os.RemoveAll(dir) })
-	return path
-}
-
 func (l *lab) sink(accountID, dataset string) *sink {
-	path := l.serve(accountID, dataset)
-	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	}}
-	l.t.Cleanup(tr.CloseIdleConnections)
-	return &sink{l.t, &http.Client{Transport: tr}}
+	return &sink{l.t, producttest.Bind(l.t, l.a, product.BindingUser{AccountID: accountID}, &spec.WorkerBinding{Type: "analytics_engine", Dataset: dataset})}
 }
 
 // write writes a point as the runtime does.
@@ -385,7 +361,7 @@ const config :Workerd.Config = (
     (name = "points", external = (address = "unix:%s", http = (style = proxy, cfBlobHeader = %q))),
     (name = "main", worker = (modules = [(name = "main.js", esModule = embed "main.js")], compatibilityDate = "2026-08-01", bindings = [(name = "AE", analyticsEngine = "points")]))],
   sockets = [(name = "http", address = "unix:%s/http", http = (style = proxy), service = "main")]);
-`, l.serve(account, "visits"), isolate.CFHeader, dir)
+`, producttest.BindSocket(l.t, l.a, product.BindingUser{AccountID: account}, &spec.WorkerBinding{Type: "analytics_engine", Dataset: "visits"}), isolate.CFHeader, dir)
 	source := `export default { fetch(req, env) {
   try {
     env.AE.writeDataPoint(JSON.parse(new URL(req.url).searchParams.get("p"), (k, v) => v === "bytes" ? new Uint8Array([104, 105]) : v));

@@ -225,7 +225,14 @@ func (b *binder) serve(name string, s isolate.Service) string {
 func (b *binder) bind(s *spec.WorkerBinding) error {
 	if t, ok := b.w.o.Bindings[s.Type]; ok {
 		user := product.BindingUser{AccountID: b.version.AccountID, Script: b.version.Script}
-		b.add(isolate.Binding{Name: s.Name, Kind: t.Kind, Service: b.serve("bind."+s.Name, b.external(t, user, s))})
+		service := b.serve("bind."+s.Name, b.external(t, user, s))
+		if t.Kind == isolate.Wrapped {
+			b.add(isolate.Binding{Name: s.Name, Kind: isolate.Wrapped, Wrapper: t.Wrapper, Inner: []isolate.Binding{
+				{Name: "fetcher", Kind: isolate.Fetcher, Service: service},
+			}})
+			return nil
+		}
+		b.add(isolate.Binding{Name: s.Name, Kind: t.Kind, Service: service})
 		return nil
 	}
 	switch s.Type {
