@@ -6,12 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"sync"
-	"time"
+	"sync/atomic"
 )
-
-// holdAtMost is how long an API request waits for the store while it changes hands.
-const holdAtMost = 20 * time.Second
 
 // relayedFrom carries the client's address from a node that was taken over to its successor. It is
 // believed only on DIR/relay.sock, which nobody but the node's user can open.
@@ -20,134 +16,39 @@ const relayedFrom = "Selvage-Relayed-From"
 // door stands before the API. While the store is open requests pass; while it is being handed over
 // they wait; when it is gone they are told why, or relayed to the node that has it.
 type door struct {
-	mu         sync.Mutex // guards the fields below
-	state      doorState
-	to         http.Handler  // the API, or the successor
-	reason     string        // why it is shut, for users
-	changed    chan struct{} // closed with the next change of state
-	inside     int           // requests being served
-	streamless bool          // see endStreams
-	left       chan struct{} // closed when inside reaches 0 while held; nil if nobody waits
+	passage
+	to atomic.Pointer[http.Handler] // the API, or the successor
 }
 
-type doorState uint8
-
-const (
-	doorHeld   doorState = iota // wait for another state
-	doorOpen                    // serve
-	doorShut                    // say why not
-	doorRelays                  // pass on to the successor
-)
-
-func newDoor() *door { return &door{changed: make(chan struct{})} }
+func newDoor() *door { return &door{passage: newPassage()} }
 
 // open lets requests into the API.
-func (d *door) open(api http.Handler) { d.turn(doorOpen, api, "") }
+func (d *door) open(api http.Handler) {
+	d.to.Store(&api)
+	d.turn(passOpen, "")
+}
 
 // shut turns requests away with a reason.
-func (d *door) shut(reason string) { d.turn(doorShut, nil, reason) }
+func (d *door) shut(reason string) { d.turn(passShut, reason) }
 
 // pass relays requests to a successor.
-func (d *door) pass(successor http.Handler) { d.turn(doorRelays, successor, "") }
-
-func (d *door) turn(state doorState, to http.Handler, reason string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.state, d.to, d.reason = state, to, reason
-	close(d.changed)
-	d.changed = make(chan struct{})
-}
-
-// changes returns a channel that is closed when the door's state changes: streams end then, for
-// whoever has the store next serves them.
-func (d *door) changes() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.streamless {
-		ended := make(chan struct{})
-		close(ended)
-		return ended
-	}
-	return d.changed
-}
-
-// endStreams ends streams for good, for a node that stops: they would never leave by themselves.
-func (d *door) endStreams() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.streamless = true
-	close(d.changed)
-	d.changed = make(chan struct{})
-}
-
-// hold makes new requests wait and returns when those inside have left, or ctx ends.
-func (d *door) hold(ctx context.Context) error {
-	d.turn(doorHeld, nil, "")
-	d.mu.Lock()
-	if d.inside == 0 {
-		d.mu.Unlock()
-		return nil
-	}
-	left := make(chan struct{})
-	d.left = left
-	d.mu.Unlock()
-	select {
-	case <-left:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+func (d *door) pass(successor http.Handler) {
+	d.to.Store(&successor)
+	d.turn(passRelays, "")
 }
 
 // ServeHTTP serves the API.
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := d.enter(r.Context())
-	if h == nil {
-		unavailable(w, "The node is handing over to a new process and has not finished yet: try again.")
-		return
-	}
-	h.ServeHTTP(w, r)
-}
-
-// enter waits until the door's state says what happens to a request; nil if that takes too long.
-func (d *door) enter(ctx context.Context) http.Handler {
-	patience := time.NewTimer(holdAtMost)
-	defer patience.Stop()
-	for {
-		d.mu.Lock()
-		state, reason, to, changed := d.state, d.reason, d.to, d.changed
-		if state == doorOpen {
-			d.inside++
-		}
-		d.mu.Unlock()
-		switch state {
-		case doorOpen:
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				defer d.leave()
-				to.ServeHTTP(w, r)
-			})
-		case doorRelays:
-			return to
-		case doorShut:
-			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { unavailable(w, reason) })
-		}
-		select {
-		case <-changed:
-		case <-patience.C:
-			return nil
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-func (d *door) leave() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.inside--
-	if d.inside == 0 && d.left != nil {
-		close(d.left)
-		d.left = nil
+	switch state, reason := d.enter(r.Context()); state {
+	case passOpen:
+		defer d.leave()
+		(*d.to.Load()).ServeHTTP(w, r)
+	case passRelays:
+		(*d.to.Load()).ServeHTTP(w, r)
+	case passShut:
+		unavailable(w, reason)
+	case passHeld:
+		unavailable(w, stillHandingOver)
 	}
 }
 

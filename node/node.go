@@ -51,7 +51,8 @@ type Node struct {
 	parts      parts
 	state      *lateState
 	control    control
-	door       *door
+	door       *door       // to the API
+	data       dataDoor    // to the store of data, for bindings
 	background *background // ends when the store goes
 	lasting    *background // ends when the node has drained
 	serving    *serving
@@ -88,7 +89,7 @@ func newNode(ctx context.Context, l Launch) (*Node, error) {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	n := &Node{
-		config: c, launch: l, started: time.Now(), health: &health{}, sockets: sockets{}, state: newLateState(), door: newDoor(),
+		config: c, launch: l, started: time.Now(), health: &health{}, sockets: sockets{}, state: newLateState(), door: newDoor(), data: dataDoor{passage: newPassage()},
 		succession: succession{done: make(chan struct{})},
 	}
 	if l.Takeover {
@@ -154,6 +155,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.begin(); err != nil {
 		return err
 	}
+	n.data.turn(passOpen, "")
 	n.lasting.start(n.life)
 	n.background.start(n.life)
 	if err := n.announce(); err != nil {
@@ -177,12 +179,16 @@ func (n *Node) begin() error {
 	if err != nil {
 		return err
 	}
+	data, err := listenUnix(n.config.Data, "unix", dataSocket)
+	if err != nil {
+		return err
+	}
 	if err := n.openControl(); err != nil && n.predecessor.broken == "" {
 		return fmt.Errorf("take over from pid %d: %w", n.predecessor.pid, err)
 	}
 	n.serving.start(n)
 	n.predecessor.succeed()
-	n.serving.group.Go(func() { n.serveRelay(relay) })
+	n.serving.group.Go(func() { n.serveRelay(relay, data) })
 	return nil
 }
 

@@ -32,7 +32,8 @@ type parts struct {
 	front     *proxy.Proxy
 	scripting scripting
 	storage   storing
-	loopID    string // this node's name in CDN-Loop
+	bindings  map[string]product.BindingType // that products offer to scripts
+	loopID    string                         // this node's name in CDN-Loop
 	rollout   *rollout.Rollout
 	origins   *edge.Origins
 	server    *edge.Server
@@ -90,7 +91,8 @@ func buildParts(n *Node) (parts, error) {
 	if p.storage, err = buildStorage(n, key); err != nil {
 		return p, err
 	}
-	if p.scripting, err = buildWorkers(n, &p, workersNeeds{key, pipeline, bindingsOf(append(p.storage.binders(), points)...)}); err != nil {
+	p.bindings = bindingsOf(append(p.storage.binders(), points)...)
+	if p.scripting, err = buildWorkers(n, &p, workersNeeds{key, pipeline}); err != nil {
 		return p, err
 	}
 	p.all = append([]product.Product{p.front, p.certs, p.scripting.workers, p.cache, p.dns, points}, p.storage.products()...)
@@ -120,14 +122,14 @@ func cacheOptions(c Config, o observe.Observer) cache.Options {
 	return options
 }
 
-// lasting is a product whose Run goes on while the node drains, for requests under way need it. At a
-// takeover it lets go of what the successor needs, and takes it back if there is none after all.
-type lasting interface {
+// holding is a product that at a takeover lets go of what the successor needs, after its Run has ended
+// unless that lasts, and takes it back if there is none after all.
+type holding interface {
 	Release()
 	Reclaim()
 }
 
-var _ lasting = (*cache.Cache)(nil)
+var _ holding = (*cache.Cache)(nil)
 
 // tasks is the background work of products and rollout: what ends when the store goes, and what
 // lasts until the node has drained.
@@ -135,7 +137,7 @@ func (p *parts) tasks() (ending, last []task) {
 	ending, last = []task{{"rollout", p.rollout.Run}}, p.scripting.tasks()
 	for _, pr := range p.all {
 		t := task{pr.Name(), pr.Run}
-		if _, ok := pr.(lasting); ok {
+		if pr == product.Product(p.cache) { // requests under way while the node drains need it
 			last = append(last, t)
 			continue
 		}
@@ -144,10 +146,10 @@ func (p *parts) tasks() (ending, last []task) {
 	return ending, last
 }
 
-func (p *parts) each(f func(l lasting)) {
+func (p *parts) each(f func(h holding)) {
 	for _, pr := range p.all {
-		if l, ok := pr.(lasting); ok {
-			f(l)
+		if h, ok := pr.(holding); ok {
+			f(h)
 		}
 	}
 }

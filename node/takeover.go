@@ -110,8 +110,12 @@ func (p *predecessor) waitGone(ctx context.Context) {
 	p.courier.close()
 }
 
-// serveRelay serves API requests that the predecessor passes on, until it is gone.
-func (n *Node) serveRelay(l net.Listener) {
+// serveRelay serves API requests that the predecessor passes on, and what its scripts ask of data, until
+// it is gone.
+func (n *Node) serveRelay(l, data net.Listener) {
+	ctx, cancel := context.WithCancel(n.life)
+	defer cancel()
+	n.serving.group.Go(func() { n.serveData(ctx, data) })
 	server := &http.Server{Handler: relayed(n.door), ReadHeaderTimeout: replyWithin}
 	go server.Serve(l)
 	defer server.Close()
@@ -202,6 +206,8 @@ func (n *Node) give(c *courier) error {
 		n.resume()
 		return err
 	}
+	n.data.successor = newSuccessorData(n.config.Data)
+	n.data.turn(passRelays, "")
 	n.door.pass(newRelay(n.config.Data))
 	return nil
 }
@@ -231,8 +237,11 @@ func (n *Node) release() {
 	if err := n.door.hold(ctx); err != nil {
 		n.log.Warn("API requests are still under way after the time they have to finish", "error", err)
 	}
+	if err := n.data.hold(ctx); err != nil {
+		n.log.Warn("scripts still read or write data after the time they have to finish", "error", err)
+	}
 	n.background.stop()
-	n.parts.each(lasting.Release)
+	n.parts.each(holding.Release)
 	n.closeData(handingOver)
 	n.closeControl(handingOver)
 }
@@ -240,9 +249,10 @@ func (n *Node) release() {
 // resume takes back what release gave away.
 func (n *Node) resume() {
 	n.openData()
-	n.parts.each(lasting.Reclaim)
+	n.parts.each(holding.Reclaim)
 	n.openControl()
 	n.background.start(n.life)
+	n.data.turn(passOpen, "")
 }
 
 // spawnSuccessor starts this program again to take this node over, as after SIGHUP.

@@ -39,8 +39,7 @@ type scripting struct {
 // workersNeeds is what Workers get of the rest of the node.
 type workersNeeds struct {
 	key      *seal.Key
-	pipeline edge.Handler                   // what requests of scripts to sites of this node go through
-	bindings map[string]product.BindingType // what other products bring
+	pipeline edge.Handler // what requests of scripts to sites of this node go through
 }
 
 // buildWorkers builds Workers and what they stand on.
@@ -71,7 +70,7 @@ func buildWorkers(n *Node, p *parts, needs workersNeeds) (s scripting, err error
 		Observe: n.observe,
 	})
 	s.workers = workers.New(workers.Options{
-		State: n.state, Blobs: blobs, Seal: needs.key, Host: s.host, Assets: files, Tail: s.tail, Outbound: s.newOutbound(n, p, needs.pipeline), Bindings: needs.bindings,
+		State: n.state, Blobs: blobs, Seal: needs.key, Host: s.host, Assets: files, Tail: s.tail, Outbound: s.newOutbound(n, p, needs.pipeline), Bindings: n.guardedAll(p.bindings),
 		ObjectsDir: dir("objects"), Domain: n.config.Workers.Domain, NameServers: n.config.NameServers, Observe: n.observe,
 	})
 	return s, nil

@@ -1,0 +1,147 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"selvage/edge"
+	childsocket "selvage/edge/socket"
+	"selvage/engine/isolate"
+	"selvage/foundation/fault"
+	"selvage/product"
+	"selvage/spec"
+)
+
+// dataSocket is where a node that took over answers what scripts of its predecessor ask of bindings:
+// the data is the successor's, while the predecessor's last requests still run there.
+const dataSocket = "data.sock"
+
+// ticketField says, on that socket only, which binding a request is meant for.
+const ticketField = "Selvage-Binding"
+
+// dataDoor is the way of scripts to the store of data.
+type dataDoor struct {
+	passage
+	successor http.RoundTripper // to the bindings of the node that took over; set before it relays
+}
+
+// ticket names a binding and whose it is.
+type ticket struct {
+	User    product.BindingUser `json:"user"`
+	Binding *spec.WorkerBinding `json:"binding"`
+}
+
+func (n *Node) guardedAll(types map[string]product.BindingType) map[string]product.BindingType {
+	all := map[string]product.BindingType{}
+	for name, t := range types {
+		all[name] = n.guarded(t)
+	}
+	return all
+}
+
+// guarded returns a type of binding whose requests wait while the data changes hands, and go to the
+// successor afterwards.
+func (n *Node) guarded(t product.BindingType) product.BindingType {
+	if t.Handle == nil {
+		return t
+	}
+	answer := t.Handle
+	t.Handle = func(user product.BindingUser, b *spec.WorkerBinding) edge.Handler {
+		own := answer(user, b)
+		return func(ctx context.Context, ex *edge.Exchange) error {
+			switch state, reason := n.data.enter(ctx); state {
+			case passOpen:
+				defer n.data.leave()
+				return own(ctx, ex)
+			case passRelays:
+				return n.successorAnswers(ctx, ex, ticket{user, b})
+			case passShut:
+				return dataUnavailable(reason)
+			}
+			return dataUnavailable(stillHandingOver)
+		}
+	}
+	return t
+}
+
+func dataUnavailable(reason string) error {
+	return &edge.Failure{Status: http.StatusServiceUnavailable, Reason: "data", Detail: reason}
+}
+
+// successorAnswers passes a request at a binding to the node that has the data.
+func (n *Node) successorAnswers(ctx context.Context, ex *edge.Exchange, t ticket) error {
+	named, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	q := &ex.Request
+	host := q.Host
+	if q.Port != "" {
+		host = net.JoinHostPort(q.Host, q.Port)
+	}
+	// Opaque keeps path and query as they came.
+	r := (&http.Request{Method: q.Method, URL: &url.URL{Scheme: q.Scheme, Host: host, Opaque: "//" + host + q.URI()}, Host: host, Header: http.Header{}}).WithContext(ctx)
+	for _, f := range q.Header.Fields() {
+		r.Header[f.Name] = append(r.Header[f.Name], f.Value)
+	}
+	r.Header.Set(ticketField, string(named))
+	if q.Body != nil {
+		r.Body, r.ContentLength = io.NopCloser(q.Body), q.Length
+	}
+	if cf := childsocket.CF(ctx); cf != "" {
+		r.Header.Set(isolate.CFHeader, cf)
+	}
+	res, err := n.data.successor.RoundTrip(r)
+	if err != nil {
+		n.log.Error("successor does not answer what a script asks of its data", "binding", t.Binding.Type, "error", err)
+		return dataUnavailable("The node was taken over by a new process, which does not answer: try again.")
+	}
+	ex.Response = edge.Response{Status: res.StatusCode, Length: res.ContentLength, Body: res.Body}
+	for name, values := range res.Header {
+		for _, v := range values {
+			if name != "Content-Length" {
+				ex.Response.Header.Add(name, v)
+			}
+		}
+	}
+	return nil
+}
+
+// newSuccessorData returns what reaches the successor's data socket in dir.
+func newSuccessorData(dir string) *http.Transport {
+	return &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		path, done, err := socketPath(dir, dataSocket)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+}
+
+// serveData answers the predecessor's scripts on l until ctx ends.
+func (n *Node) serveData(ctx context.Context, l net.Listener) {
+	s := &childsocket.Server{Name: "data", Log: n.log, CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: n.answerTicket}
+	s.Serve(ctx, l)
+	os.Remove(filepath.Join(n.config.Data, dataSocket))
+}
+
+func (n *Node) answerTicket(ctx context.Context, ex *edge.Exchange) error {
+	var t ticket
+	named := ex.Request.Header.Get(ticketField)
+	ex.Request.Header.Del(ticketField)
+	if err := json.Unmarshal([]byte(named), &t); err != nil || t.Binding == nil {
+		return fault.New(fault.Invalid, "The request names no binding.")
+	}
+	kind, ok := n.parts.bindings[t.Binding.Type]
+	if !ok {
+		return fault.New(fault.NotFound, "There are no bindings of type %s.", t.Binding.Type)
+	}
+	return kind.Handle(t.User, t.Binding)(ctx, ex)
+}
