@@ -15,10 +15,10 @@ import (
 // or account that the path names, bounds the body, and writes the envelope.
 type Route struct {
 	Method     string // GET, POST, ...
-	Path       string // below /client/v4: "/zones/{zone_id}/dns_records/{record_id}"
+	Path       string // below /client/v4: "/zones/{zone_id}/dns_records/{record_id}"; a last {name...} takes slashes too
 	Permission Permission
 	Summary    string // one line, imperative: "List the DNS records of a zone."
-	MaxBody    int64  // bytes; 0 means 1 MiB
+	MaxBody    int64  // bytes; 0 means 1 MiB. Beyond 64 MiB a body may take as long as it likes while it flows
 	Handle     func(ctx context.Context, c *Call) (Reply, error)
 
 	// Public routes are answered without a token: the handler knows by itself who may ask, as by a
@@ -41,6 +41,7 @@ type Call struct {
 	Query   url.Values
 	Header  http.Header
 	Body    io.Reader // bounded by Route.MaxBody
+	Length  int64     // of Body as the client announced it; -1 unknown
 
 	// Origin is how the caller named the API: scheme and host, as in "http://127.0.0.1:4400".
 	// Addresses handed to the caller begin with it. Empty if the request named no host.
@@ -77,8 +78,17 @@ type PageInfo struct {
 	TotalCount int    `json:"total_count"`
 	Cursor     string `json:"cursor,omitempty"`
 
+	// Objects goes with Cursor in listings of R2's objects.
+	Objects *ObjectsInfo `json:"-"`
+
 	// Cursors is what some listings use instead of pages and of Cursor.
 	Cursors *Cursors `json:"cursors,omitempty"`
+}
+
+// ObjectsInfo is what a listing of objects says beside its cursor.
+type ObjectsInfo struct {
+	Truncated bool     `json:"is_truncated"`
+	Delimited []string `json:"delimited,omitempty"` // common prefixes
 }
 
 // Cursors says where a listing goes on; After is empty at its end.

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"net/netip"
@@ -34,6 +35,7 @@ type Options struct {
 	State  product.State
 	Routes []product.Route     // of the products
 	Phases []product.RulePhase // that rulesets may be for
+	Quotas []product.Quota     // of the products
 
 	// Trouble tells why a zone is held on an older version than the newest acknowledged one, and on
 	// which; a nil error means that it is not. nil: no zone ever is.
@@ -108,7 +110,7 @@ func (a *API) ownRoutes() []entry {
 	var all []entry
 	for _, part := range [][]entry{
 		a.userRoutes(), a.tokenRoutes(), a.accountRoutes(), a.zoneRoutes(), a.settingRoutes(),
-		a.rulesetRoutes(), a.auditRoutes(), a.ipRoutes(), a.tableRoutes(),
+		a.rulesetRoutes(), a.auditRoutes(), a.ipRoutes(), a.tableRoutes(), a.usageRoutes(),
 	} {
 		all = append(all, part...)
 	}
@@ -172,7 +174,7 @@ func (a *API) handle(x *exchange, r *http.Request, out *answer) (product.Reply, 
 	} else if err := a.admit(x, r, c); err != nil {
 		return product.Reply{}, err
 	}
-	if err := boundBody(c, r, e.MaxBody); err != nil {
+	if err := boundBody(c, r, out, e.MaxBody); err != nil {
 		return product.Reply{}, err
 	}
 	reply, err := e.Handle(r.Context(), c)
@@ -195,17 +197,44 @@ func origin(r *http.Request) string {
 }
 
 // boundBody gives the call a body that cannot go over its route's limit.
-func boundBody(c *product.Call, r *http.Request, limit int64) error {
+func boundBody(c *product.Call, r *http.Request, out *answer, limit int64) error {
 	if limit == 0 {
 		limit = defaultMaxBody
 	}
+	c.Length = r.ContentLength
 	if r.ContentLength > limit {
 		return budget.Check("The request body's size in bytes", r.ContentLength, limit)
 	}
 	if r.Body != nil {
 		c.Body = budget.Reader("The request body", r.Body, limit)
 	}
+	if limit > patientBody && c.Body != nil {
+		c.Body = &patient{c.Body, http.NewResponseController(out.ResponseWriter)}
+	}
 	return nil
+}
+
+const (
+	patientBody = 64 << 20        // bodies of routes that take more may come slowly
+	bodyPause   = 2 * time.Minute // that such a body may stand still
+)
+
+// patient reads a body that may outlast the server's read timeout while it flows, and the answer
+// after it.
+type patient struct {
+	io.Reader
+	control *http.ResponseController
+}
+
+// Read gives the client time for the next piece.
+func (p *patient) Read(b []byte) (int, error) {
+	now := time.Now()
+	_ = p.control.SetReadDeadline(now.Add(bodyPause))
+	n, err := p.Reader.Read(b)
+	if err != nil {
+		_ = p.control.SetWriteDeadline(now.Add(bodyPause))
+	}
+	return n, err
 }
 
 func peer(r *http.Request) netip.Addr {

@@ -37,6 +37,7 @@ type cursorInfo struct {
 	PerPage int              `json:"per_page"`
 	Cursor  string           `json:"cursor,omitempty"`
 	Cursors *product.Cursors `json:"cursors,omitempty"`
+	*product.ObjectsInfo
 }
 
 // refusal is an answer that no fault kind describes: routing and authentication.
@@ -93,8 +94,8 @@ func (w *answer) reply(ctx context.Context, r product.Reply) error {
 	}
 	if i := r.Info; i != nil {
 		e.Info = i
-		if i.Cursor != "" || i.Cursors != nil {
-			e.Info = cursorInfo{Count: i.Count, PerPage: i.PerPage, Cursor: i.Cursor, Cursors: i.Cursors}
+		if i.Cursor != "" || i.Cursors != nil || i.Objects != nil {
+			e.Info = cursorInfo{Count: i.Count, PerPage: i.PerPage, Cursor: i.Cursor, Cursors: i.Cursors, ObjectsInfo: i.Objects}
 		}
 	}
 	return w.json(r.Status, e)

@@ -36,6 +36,7 @@ type table struct {
 type branch struct {
 	fixed   map[string]*branch
 	param   *branch
+	rest    *branch // of {name...}: all that is left of the path, slashes and all
 	methods map[string]*entry
 }
 
@@ -59,6 +60,14 @@ func (t *table) add(e *entry) error {
 	b := &t.root
 	for seg := range strings.SplitSeq(e.Path[1:], "/") {
 		name, isParam := strings.CutPrefix(seg, "{")
+		if whole, isRest := strings.CutSuffix(name, "...}"); isParam && isRest {
+			e.names = append(e.names, whole)
+			if b.rest == nil {
+				b.rest = &branch{}
+			}
+			b = b.rest
+			continue
+		}
 		if isParam {
 			e.names = append(e.names, strings.TrimSuffix(name, "}"))
 			if b.param == nil {
@@ -91,10 +100,7 @@ func (t *table) find(method, path string) (e *entry, params map[string]string, a
 	if !strings.HasPrefix(path, "/") {
 		return nil, nil, nil
 	}
-	segs := strings.Split(path[1:], "/")
-	if len(segs) > maxSegments {
-		return nil, nil, nil
-	}
+	segs := strings.SplitN(path[1:], "/", maxSegments)
 	b, values := t.root.walk(segs, nil)
 	if b == nil {
 		return nil, nil, nil
@@ -121,7 +127,8 @@ func (t *table) find(method, path string) (e *entry, params map[string]string, a
 	return e, params, nil
 }
 
-// maxSegments bounds the walk; no path of the table is as long.
+// maxSegments bounds the walk; no path of the table is as long. What lies beyond stands in the last
+// segment, for a {name...} to take.
 const maxSegments = 32
 
 // walk follows segs, fixed names first. It goes back where a fixed name leads nowhere.
@@ -137,10 +144,15 @@ func (b *branch) walk(segs []string, values []string) (*branch, []string) {
 			return found, vs
 		}
 	}
-	if b.param == nil || segs[0] == "" {
-		return nil, nil
+	if b.param != nil && segs[0] != "" && !strings.Contains(segs[0], "/") {
+		if found, vs := b.param.walk(segs[1:], append(values[:len(values):len(values)], segs[0])); found != nil {
+			return found, vs
+		}
 	}
-	return b.param.walk(segs[1:], append(values[:len(values):len(values)], segs[0]))
+	if rest := strings.Join(segs, "/"); b.rest != nil && rest != "" {
+		return b.rest, append(values[:len(values):len(values)], rest)
+	}
+	return nil, nil
 }
 
 // isID tells whether s has the form of an ID: 32 hex digits.
