@@ -185,6 +185,9 @@ func (n *Node) apiOptions(o observe.Observer) api.Options {
 		if r, ok := p.(product.Resourcer); ok {
 			options.Routes = append(options.Routes, r.Routes()...)
 		}
+		if m, ok := p.(product.Metered); ok {
+			options.Quotas = append(options.Quotas, m.Quotas()...)
+		}
 		if r, ok := p.(product.Ruler); ok {
 			options.Phases = append(options.Phases, r.RulePhases()...)
 		}
