@@ -188,6 +188,9 @@ func (n *Node) apiOptions(o observe.Observer) api.Options {
 		if m, ok := p.(product.Metered); ok {
 			options.Quotas = append(options.Quotas, m.Quotas()...)
 		}
+		if g, ok := p.(product.Grapher); ok {
+			options.Graphs = append(options.Graphs, g.Graphs()...)
+		}
 		if r, ok := p.(product.Ruler); ok {
 			options.Phases = append(options.Phases, r.RulePhases()...)
 		}

@@ -36,6 +36,7 @@ type Options struct {
 	Routes []product.Route     // of the products
 	Phases []product.RulePhase // that rulesets may be for
 	Quotas []product.Quota     // of the products
+	Graphs []product.Graph     // of the products
 
 	// Trouble tells why a zone is held on an older version than the newest acknowledged one, and on
 	// which; a nil error means that it is not. nil: no zone ever is.
@@ -111,6 +112,7 @@ func (a *API) ownRoutes() []entry {
 	for _, part := range [][]entry{
 		a.userRoutes(), a.tokenRoutes(), a.accountRoutes(), a.zoneRoutes(), a.settingRoutes(),
 		a.rulesetRoutes(), a.auditRoutes(), a.ipRoutes(), a.tableRoutes(), a.usageRoutes(),
+		a.graphRoutes(),
 	} {
 		all = append(all, part...)
 	}
