@@ -77,6 +77,7 @@ func (r *Request) URI() string {
 // Response is what goes back. Whoever takes Body out of a Response closes it.
 type Response struct {
 	Status  int           // 0 while there is no response
+	Text    string        // what follows the status in the first line; "" for the usual. Only scripts' clients of bindings read it
 	Header  Header        // without Connection, Transfer-Encoding, Content-Length
 	Length  int64         // of the body; -1 unknown. For HEAD and 304 what Content-Length should say, -1 for none
 	Body    io.ReadCloser // nil if there is none. May implement io.WriterTo, or be *os.File-backed

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"selvage/edge"
 	childsocket "selvage/edge/socket"
@@ -102,7 +103,8 @@ func (n *Node) successorAnswers(ctx context.Context, ex *edge.Exchange, t ticket
 		n.log.Error("successor does not answer what a script asks of its data", "binding", t.Binding.Type, "error", err)
 		return dataUnavailable("The node was taken over by a new process, which does not answer: try again.")
 	}
-	ex.Response = edge.Response{Status: res.StatusCode, Length: res.ContentLength, Body: res.Body}
+	_, text, _ := strings.Cut(res.Status, " ")
+	ex.Response = edge.Response{Status: res.StatusCode, Text: text, Length: res.ContentLength, Body: res.Body}
 	for name, values := range res.Header {
 		for _, v := range values {
 			if name != "Content-Length" {

@@ -56,7 +56,7 @@ func (cv *conversation) send() bool {
 
 func (cv *conversation) writeHead(bodied, head bool) {
 	res, out := &cv.ex.Response, cv.out
-	writeStatus(out, res.Status)
+	writeStatus(out, res.Status, res.Text)
 	for _, f := range res.Header.Fields() {
 		if !ofConnection(http.CanonicalHeaderKey(f.Name)) && !strings.ContainsAny(f.Name, "\r\n:") && !strings.ContainsAny(f.Value, "\r\n") {
 			writeField(out, f)
@@ -77,10 +77,21 @@ func (cv *conversation) writeHead(bodied, head bool) {
 	out.WriteString("\r\n")
 }
 
-func writeStatus(out io.StringWriter, status int) {
-	text := http.StatusText(status)
+// writeStatus writes the first line. What is said in place of the usual text is made to fit there.
+func writeStatus(out io.StringWriter, status int, text string) {
+	if text == "" {
+		text = http.StatusText(status)
+	}
 	if text == "" {
 		text = "Status"
+	}
+	if strings.ContainsFunc(text, unsafeInLine) {
+		text = strings.Map(func(c rune) rune {
+			if unsafeInLine(c) {
+				return ' '
+			}
+			return c
+		}, text)
 	}
 	out.WriteString("HTTP/1.1 ")
 	out.WriteString(strconv.Itoa(status))
@@ -88,6 +99,8 @@ func writeStatus(out io.StringWriter, status int) {
 	out.WriteString(text)
 	out.WriteString("\r\n")
 }
+
+func unsafeInLine(c rune) bool { return c < ' ' || c == 0x7f }
 
 func writeField(out io.StringWriter, f edge.Field) {
 	out.WriteString(f.Name)
