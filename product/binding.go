@@ -25,6 +25,9 @@ type BindingType struct {
 	// Wrapper is, with Kind isolate.Wrapped, the module that makes the object which scripts see; it
 	// finds the service as env.fetcher.
 	Wrapper string
+	// Login is, with Kind isolate.Hyperdrive, what scripts read of a binding. It has to be the same each
+	// time as long as this process lives and the database's scheme stays.
+	Login func(user BindingUser, b *spec.WorkerBinding) isolate.Login
 
 	// Handle returns what answers that client's requests. After a takeover the node has them answered by
 	// its successor, so it is right for whatever keeps state. A type has Handle or Serve.

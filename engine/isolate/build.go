@@ -259,6 +259,7 @@ func (p *planner) target(name string) (config.Designator, error) {
 
 var serviceBindings = map[BindingKind]config.BindingType{
 	Fetcher: config.BindService, KV: config.BindKV, R2: config.BindR2, Queue: config.BindQueue, Analytics: config.BindAnalytics,
+	Hyperdrive: config.BindHyperdrive,
 }
 
 func (p *planner) binding(b *Binding) (config.Binding, error) {
@@ -288,6 +289,12 @@ func (p *planner) binding(b *Binding) (config.Binding, error) {
 		to, err := p.target(b.Service)
 		to.Entrypoint, to.Props = b.Entry, b.Props
 		out.Type, out.Service = kind, to
+		if b.Kind == Hyperdrive {
+			if b.Login == nil {
+				return out, fault.New(fault.Invalid, "The login is missing.")
+			}
+			out.Login = &config.Login{Scheme: b.Login.Scheme, Database: b.Login.Database, User: b.Login.User, Password: b.Login.Password}
+		}
 		return out, err
 	}
 	return out, nil

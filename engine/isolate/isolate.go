@@ -97,6 +97,16 @@ type Binding struct {
 	Wrapper string     // Wrapped: name of one of our own modules (Options.Modules), or of one of the runtime's
 	Inner   []Binding  // Wrapped: what that module gets as its env
 	Key     *CryptoKey // Key
+	Login   *Login     // Hyperdrive
+}
+
+// Login is what a script finds in a Hyperdrive binding: how to log in at the service behind it, which
+// the runtime connects to by CONNECT.
+type Login struct {
+	Scheme   string // postgres, postgresql, mysql
+	Database string
+	User     string
+	Password string
 }
 
 // BindingKind says what a binding is.
@@ -116,6 +126,8 @@ const (
 	Queue     BindingKind = "queue"     // the same
 	Analytics BindingKind = "analytics" // the same
 	Wrapped   BindingKind = "wrapped"   // an object made by one of our modules
+
+	Hyperdrive BindingKind = "hyperdrive" // a database behind Service
 )
 
 // CryptoKey is a key that scripts can use and not read.

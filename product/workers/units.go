@@ -232,7 +232,12 @@ func (b *binder) bind(s *spec.WorkerBinding) error {
 			}})
 			return nil
 		}
-		b.add(isolate.Binding{Name: s.Name, Kind: t.Kind, Service: service})
+		made := isolate.Binding{Name: s.Name, Kind: t.Kind, Service: service}
+		if t.Login != nil {
+			login := t.Login(user, s)
+			made.Login = &login
+		}
+		b.add(made)
 		return nil
 	}
 	switch s.Type {

@@ -126,6 +126,8 @@ const (
 	BindWrapped   BindingType = 12
 	BindQueue     BindingType = 13
 	BindAnalytics BindingType = 15
+
+	BindHyperdrive BindingType = 16
 )
 
 // Binding is one name of the script's env. Type says which other fields count.
@@ -134,12 +136,18 @@ type Binding struct {
 	Type    BindingType
 	Text    string     // BindText, BindJSON
 	Data    []byte     // BindData, BindWasm
-	Service Designator // BindService, BindKV, BindR2, BindQueue, BindAnalytics
+	Service Designator // BindService, BindKV, BindR2, BindQueue, BindAnalytics, BindHyperdrive
 	Class   string     // BindObjects
 	Of      string     // BindObjects: service that exports the class; empty is the same one
 	Module  string     // BindWrapped: one of Config.Modules
 	Inner   []Binding  // BindWrapped
 	Key     *Key       // BindKey
+	Login   *Login     // BindHyperdrive
+}
+
+// Login is what a script reads of a BindHyperdrive.
+type Login struct {
+	Scheme, Database, User, Password string
 }
 
 // KeyFormat says what Key.Data holds; the values are those of the schema.

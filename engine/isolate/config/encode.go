@@ -180,6 +180,11 @@ func encodeBinding(n node, b *Binding) {
 		for i, inner := range w.children(2, len(b.Inner), 1, 6) {
 			encodeBinding(inner, &b.Inner[i])
 		}
+	case BindHyperdrive:
+		encodeDesignator(n, 1, b.Service)
+		for i, text := range []string{b.Login.Database, b.Login.User, b.Login.Password, b.Login.Scheme} {
+			n.text(2+i, text)
+		}
 	default:
 		encodeDesignator(n, 1, b.Service)
 	}
