@@ -24,6 +24,9 @@ type Route struct {
 	// Public routes are answered without a token: the handler knows by itself who may ask, as by a
 	// secret in the path or a token of its own kind.
 	Public bool
+
+	// Operator routes are only for tokens with all rights over all accounts, such as the node's own.
+	Operator bool
 }
 
 // Permission is a right in the words of Cloudflare's permission groups: Group "DNS" and Write

@@ -140,6 +140,13 @@ func (k *key) ownsAll() bool {
 	})
 }
 
+// operates tells whether the token may do anything with any account.
+func (k *key) operates() bool {
+	return k != nil && slices.ContainsFunc(k.rules, func(r rule) bool {
+		return !r.deny && r.all && slices.Contains(r.resources, resource{account: "*"})
+	})
+}
+
 func (a *API) getAccount(_ context.Context, c *product.Call) (product.Reply, error) {
 	return product.Reply{Result: viewAccount(c.Account)}, nil
 }

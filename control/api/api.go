@@ -19,6 +19,7 @@ import (
 
 	"selvage/foundation/budget"
 	"selvage/foundation/clock"
+	"selvage/foundation/fault"
 	"selvage/foundation/observe"
 	"selvage/product"
 	"selvage/spec"
@@ -175,6 +176,9 @@ func (a *API) handle(x *exchange, r *http.Request, out *answer) (product.Reply, 
 		c.Account = a.o.State.Snapshot().Accounts[params["account_id"]]
 	} else if err := a.admit(x, r, c); err != nil {
 		return product.Reply{}, err
+	}
+	if e.Operator && !x.key.operates() {
+		return product.Reply{}, fault.New(fault.Denied, "This is for the operator of the node: it takes a token with all rights over all accounts, such as the node's own.")
 	}
 	if err := boundBody(c, r, out, e.MaxBody); err != nil {
 		return product.Reply{}, err

@@ -14,6 +14,7 @@ type operation struct {
 	Path       string `json:"path"`
 	Permission string `json:"permission"`
 	Public     bool   `json:"public"`
+	Operator   bool   `json:"operator"`
 	Summary    string `json:"summary"`
 }
 
@@ -70,6 +71,8 @@ func (o *operation) needs() string {
 	switch {
 	case o.Public:
 		return "no token"
+	case o.Operator:
+		return "all rights over all accounts"
 	case o.Permission == "":
 		return "any token"
 	}
