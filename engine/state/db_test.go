@@ -177,3 +177,44 @@ func commitAll(b *testing.B, db *state.DB, left *atomic.Int64) {
 		}
 	}
 }
+
+func TestCheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	d, err := state.Open(filepath.Join(dir, "a"), state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	put := func(from, to int) {
+		for i := from; i < to; i++ {
+			b := d.NewBatch()
+			b.Put(fmt.Appendf(nil, "k%06d", i), make([]byte, 1000))
+			if err := d.Commit(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	put(0, 3000)
+	if err := d.Checkpoint(filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Checkpoint(filepath.Join(dir, "b")); err == nil {
+		t.Error("a checkpoint went over another")
+	}
+	put(3000, 3500)
+	c, err := state.Open(filepath.Join(dir, "b"), state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	n := 0
+	for _, err := range c.Scan(state.Range{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if n != 3000 {
+		t.Errorf("the copy has %d keys, want the 3000 that were there", n)
+	}
+}
