@@ -37,6 +37,7 @@ type control struct {
 	work    *background
 	stop    context.CancelFunc // ends tries to open a broken store
 	retries sync.WaitGroup
+	backups sync.Mutex // one backup at a time
 
 	broken  atomic.Pointer[string] // why the store is not open; nil if it is
 	owner   atomic.Pointer[api.Owner]

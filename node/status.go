@@ -75,7 +75,7 @@ type memoryStatus struct {
 
 // routes are the operations that the node itself serves.
 func (n *Node) routes() []product.Route {
-	return []product.Route{n.tailRoute(), {
+	return []product.Route{n.tailRoute(), n.backupRoute(), {
 		Method: "GET", Path: "/accounts/{account_id}/selvage/status", Permission: product.Permission{Group: "Account Settings"},
 		Summary: "Show how the node is: version, listeners, configuration in effect, trouble, sizes.",
 		Handle: func(_ context.Context, c *product.Call) (product.Reply, error) {

@@ -138,7 +138,7 @@ func statusMatches(filter string, status int64) bool {
 // leaves.
 func withoutDeadlines(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/selvage/tail") {
+		if strings.HasSuffix(r.URL.Path, "/selvage/tail") || strings.HasSuffix(r.URL.Path, "/selvage/backup") {
 			c := http.NewResponseController(w)
 			c.SetReadDeadline(time.Time{})
 			c.SetWriteDeadline(time.Time{})

@@ -35,7 +35,8 @@ type Store struct {
 
 	// mu keeps DeleteOlder from removing a file between the moment a Put found it there and the
 	// moment it refreshed the file's time. It is held for a few system calls, never for a write.
-	mu sync.RWMutex
+	mu   sync.RWMutex
+	pins int // guarded by mu
 }
 
 // Open opens the store in dir, which is made if it does not exist, and removes files that a process
@@ -172,7 +173,8 @@ func (s *Store) Delete(digest string) error {
 
 // DeleteOlder removes the content of digest unless it was put, or put again, at or after before;
 // the zero time removes it in any case. It tells whether it removed something. A collector of
-// garbage uses it, so that content which an upload has just found in place is not taken away.
+// garbage uses it, so that content which an upload has just found in place is not taken away; while
+// anybody pins, it removes nothing before its time.
 func (s *Store) DeleteOlder(digest string, before time.Time) (bool, error) {
 	if !IsDigest(digest) {
 		return false, nil
@@ -180,6 +182,9 @@ func (s *Store) DeleteOlder(digest string, before time.Time) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !before.IsZero() {
+		if s.pins > 0 {
+			return false, nil
+		}
 		info, err := os.Stat(s.path(digest))
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.ModTime().Before(before) {
 			return false, nil
@@ -193,6 +198,18 @@ func (s *Store) DeleteOlder(digest string, before time.Time) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// Pin keeps DeleteOlder from removing garbage until unpin is called, once.
+func (s *Store) Pin() (unpin func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pins++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.pins--
+	}
 }
 
 // Walk calls f for everything stored, in the order of digests; modTime is when it was last put. It

@@ -361,3 +361,24 @@ func BenchmarkPutBytes(b *testing.B) {
 		}
 	})
 }
+
+func TestPin(t *testing.T) {
+	s, err := blob.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := s.PutBytes(t.Context(), []byte("kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(time.Hour)
+	unpin, again := s.Pin(), s.Pin()
+	unpin()
+	if gone, err := s.DeleteOlder(digest, later); gone || err != nil {
+		t.Errorf("while pinned: %v, %v, want it kept", gone, err)
+	}
+	again()
+	if gone, err := s.DeleteOlder(digest, later); !gone || err != nil {
+		t.Errorf("after unpin: %v, %v, want it gone", gone, err)
+	}
+}
