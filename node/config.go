@@ -71,6 +71,7 @@ type WorkersConfig struct {
 // them. An empty address is off.
 type StorageConfig struct {
 	S3                 string
+	R2Domain           string // under which public buckets have names of their own
 	HyperdrivePostgres string
 	HyperdriveMySQL    string
 }
@@ -94,6 +95,7 @@ func settings() []setting {
 		{"dns", "127.0.0.1:5300", "addr", "where DNS is answered, UDP and TCP", addr(func(c *Config) *string { return &c.DNS })},
 		{"admin", "127.0.0.1:9180", "addr", "where /metrics, /healthz and /readyz are; keep it private", addr(func(c *Config) *string { return &c.Admin })},
 		{"s3", "127.0.0.1:4430", "addr", "where S3 clients reach the buckets of R2, or off", addrOrOff(func(c *Config) *string { return &c.Storage.S3 })},
+		{"r2-domain", "r2.localhost", "name", "domain under which public buckets have names of their own: pub-ID.DOMAIN", r2Domain},
 		{"hyperdrive-postgres", "127.0.0.1:4432", "addr", "where clients of PostgreSQL reach the pools of Hyperdrive, or off; keep it private", addrOrOff(func(c *Config) *string { return &c.Storage.HyperdrivePostgres })},
 		{"hyperdrive-mysql", "127.0.0.1:4406", "addr", "where clients of MySQL reach the pools of Hyperdrive, or off; keep it private", addrOrOff(func(c *Config) *string { return &c.Storage.HyperdriveMySQL })},
 		{"advertise", "", "addrs", "comma-separated addresses that proxied DNS records answer with (default: where http listens)", addresses},
@@ -232,6 +234,15 @@ func workersDomain(c *Config, v string) error {
 		return fmt.Errorf("%q is not a host name: %w", v, err)
 	}
 	c.Workers.Domain = name
+	return nil
+}
+
+func r2Domain(c *Config, v string) error {
+	name := strings.ToLower(strings.TrimSuffix(v, "."))
+	if err := spec.CheckHostname(name); err != nil {
+		return fmt.Errorf("%q is not a host name: %w", v, err)
+	}
+	c.Storage.R2Domain = name
 	return nil
 }
 

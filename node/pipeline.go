@@ -18,6 +18,7 @@ var pipeline = []struct {
 	{"certs", edge.Skip},     // answers ACME HTTP-01 challenges
 	{"workers", edge.Refuse}, // the site's own code answers, or asks what is below; a site is not served without it
 	{"cache", edge.Skip},     // answers from memory or disk, or remembers what the origin says
+	{"r2", edge.Refuse},      // the origin of names at which a bucket is public
 }
 
 // buildPipeline chains the phases of products in the order above, ending at origin. Around all of

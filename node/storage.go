@@ -44,7 +44,9 @@ func buildStorage(n *Node, key *seal.Key) (s storing, err error) {
 	if s.queues, err = queues.New(queues.Options{State: n.state, DB: s.data, Observe: n.observe}); err != nil {
 		return s, err
 	}
-	if s.r2, err = r2.New(r2.Options{State: n.state, DB: s.data, Dir: dir("r2"), Observe: n.observe}); err != nil {
+	if s.r2, err = r2.New(r2.Options{
+		State: n.state, DB: s.data, Dir: dir("r2"), Seal: key, Domain: n.config.Storage.R2Domain, NameServers: n.config.NameServers, Observe: n.observe,
+	}); err != nil {
 		return s, err
 	}
 	if s.d1, err = d1.New(d1.Options{State: n.state, Dir: dir("d1"), Observe: n.observe}); err != nil {
