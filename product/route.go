@@ -84,6 +84,9 @@ type PageInfo struct {
 	// Objects goes with Cursor in listings of R2's objects.
 	Objects *ObjectsInfo `json:"-"`
 
+	// ByCursor says that the listing has a cursor, empty at its end, and no pages.
+	ByCursor bool `json:"-"`
+
 	// Cursors is what some listings use instead of pages and of Cursor.
 	Cursors *Cursors `json:"cursors,omitempty"`
 }

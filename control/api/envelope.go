@@ -94,7 +94,7 @@ func (w *answer) reply(ctx context.Context, r product.Reply) error {
 	}
 	if i := r.Info; i != nil {
 		e.Info = i
-		if i.Cursor != "" || i.Cursors != nil || i.Objects != nil {
+		if i.ByCursor || i.Cursor != "" || i.Cursors != nil || i.Objects != nil {
 			e.Info = cursorInfo{Count: i.Count, PerPage: i.PerPage, Cursor: i.Cursor, Cursors: i.Cursors, ObjectsInfo: i.Objects}
 		}
 	}

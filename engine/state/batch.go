@@ -130,6 +130,24 @@ func (d *DB) Get(key []byte) ([]byte, error) {
 	return append([]byte{}, value...), nil
 }
 
+// View calls look with the value of key, without a copy; found is false if there is none. The value is
+// valid until look returns, which must not call the store to close it.
+func (d *DB) View(key []byte, look func(value []byte) error) (found bool, err error) {
+	if err := d.enter(); err != nil {
+		return false, err
+	}
+	defer d.leave()
+	value, closer, err := d.pebble.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, d.readError(err)
+	}
+	defer closer.Close()
+	return true, look(value)
+}
+
 func (d *DB) readError(err error) error {
 	return fault.Wrap(err, fault.Internal, "The store in %s cannot be read.", d.dir)
 }

@@ -65,6 +65,19 @@ func (r *room) check(batchBytes int64) error {
 	return why
 }
 
+// Room refuses size bytes of a file on the store's disk that would leave it no room for its own writes:
+// a fault.Unavailable. Products that keep files beside the store ask before they write one.
+func (d *DB) Room(size int64) error {
+	if d.room == nil {
+		return nil
+	}
+	free, _, err := d.room.space(d.dir)
+	if need := d.room.ballast + size; err == nil && free < need {
+		return fault.New(fault.Unavailable, "The disk under %s is full: %d KiB are free, %d KiB are needed. Free some space there.", d.dir, free>>10, need>>10)
+	}
+	return nil
+}
+
 // release gives the ballast up. Pebble's filesystem calls it when a write found no space, before it
 // tries once more.
 func (r *room) release() {

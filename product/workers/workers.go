@@ -184,7 +184,7 @@ func (w *Workers) Run(ctx context.Context) error {
 func (w *Workers) Routes() []product.Route {
 	var all []product.Route
 	for _, part := range [][]product.Route{
-		w.scriptRoutes(), w.routeRoutes(), w.domainRoutes(), w.subdomainRoutes(), w.scheduleRoutes(), w.objectRoutes(), w.operatorRoutes(), w.siteRoutes(),
+		w.scriptRoutes(), w.routeRoutes(), w.domainRoutes(), w.subdomainRoutes(), w.scheduleRoutes(), w.objectRoutes(), w.operatorRoutes(),
 		w.o.Assets.Routes(), w.o.Tail.Routes(),
 	} {
 		all = append(all, part...)
