@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,7 @@ type control struct {
 
 	broken  atomic.Pointer[string] // why the store is not open; nil if it is
 	owner   atomic.Pointer[api.Owner]
+	keys    atomic.Pointer[api.API]             // knows the tokens that S3 clients sign with; the last one while the store is closed
 	metrics atomic.Pointer[prometheus.Registry] // of this opening, for each registers anew
 }
 
@@ -149,6 +151,7 @@ func (n *Node) openStore() error {
 	if err != nil {
 		return err
 	}
+	n.control.keys.Store(handler)
 	n.state.open(c.store)
 	if n.config.Demo {
 		if err := n.makeDemo(ctx); err != nil {
@@ -175,6 +178,14 @@ func (n *Node) makeOwner(ctx context.Context) error {
 		return nil
 	}
 	return writeFile(n.tokenFile(), []byte(owner.Secret+"\n"), 0o600)
+}
+
+// signingKey returns the API token that an S3 client signs with.
+func (n *Node) signingKey(id string, from netip.Addr) (*product.SigningKey, error) {
+	if a := n.control.keys.Load(); a != nil {
+		return a.SigningKey(id, from)
+	}
+	return nil, fault.New(fault.Unavailable, "The configuration store is not open, so no token is known: try again.")
 }
 
 func (n *Node) apiOptions(o observe.Observer) api.Options {

@@ -45,7 +45,7 @@ func buildStorage(n *Node, key *seal.Key) (s storing, err error) {
 		return s, err
 	}
 	if s.r2, err = r2.New(r2.Options{
-		State: n.state, DB: s.data, Dir: dir("r2"), Seal: key, Domain: n.config.Storage.R2Domain, NameServers: n.config.NameServers, Observe: n.observe,
+		State: n.state, DB: s.data, Dir: dir("r2"), Seal: key, Keys: n.signingKey, Domain: n.config.Storage.R2Domain, NameServers: n.config.NameServers, Observe: n.observe,
 	}); err != nil {
 		return s, err
 	}

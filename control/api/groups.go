@@ -48,6 +48,7 @@ var known = []struct{ group, scope, read, write string }{
 	{"DNS", scopeZone, "82e64a83756745bbbb1c9c2701bf816b", "4755a26eedb94da69e1066d98aa820be"},
 	{"SSL and Certificates", scopeZone, "7b7216b327b04b8fbc8f524e1f9b7531", "c03055bc037c4ea9afb9a9f104b7b721"},
 	{"Workers KV Storage", scopeAccount, "8b47d2786a534c08a1f94ee8f9f599ef", "f7f0eda5697f475c90846e879bab8666"},
+	{"Workers R2 Storage Bucket Item", scopeBucket, "6a018a9f2fc74eb6b293b0c548f38b39", "2efd5506f9c8494dacb1fa10a3e7d5b6"},
 	{"Workers R2 Storage", scopeAccount, "b4992e1108244f5d8bfbd5744320c2e1", "bf7481a1826f439697cb59a20b22293e"},
 	{"Workers Routes", scopeZone, "2072033d694d415a936eaeb94e6405b8", "28f4b596e7d643029c524985477ae49a"},
 	{"Workers Scripts", scopeAccount, "1a71c399035b4950a1bd1466bbe4f420", "e086da7e2179491d91ee5f35b3ca210a"},

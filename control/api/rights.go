@@ -11,10 +11,11 @@ import (
 )
 
 // scope is what a right is asked for: the user, an account itself, a zone of it, all zones of it
-// ("*"), or, when all is empty, anything.
+// ("*"), one bucket of it, or, when all is empty, anything.
 type scope struct {
 	user          bool
 	account, zone string
+	bucket        string
 }
 
 // rule is a policy ready to use.
@@ -29,6 +30,7 @@ type rule struct {
 type resource struct {
 	user          string
 	account, zone string
+	bucket        string // of the account: nothing else of it
 }
 
 // compile makes rules of policies. A fault names the part of the policies that is wrong.
@@ -66,6 +68,9 @@ func parseResource(name string, value any) ([]resource, *fault.Error) {
 		return fault.New(fault.Invalid, "The resource %.120q %s; use com.cloudflare.api.account.<id>, com.cloudflare.api.account.zone.<id> or com.cloudflare.api.user.<id>, each with an ID or *.", name, why)
 	}
 	nested, isMap := value.(map[string]any)
+	if bucket, ok := bucketResource(name); ok && value == "*" {
+		return []resource{bucket}, nil
+	}
 	if !isMap && value != "*" {
 		return nil, bad(`has a value other than "*"`)
 	}
@@ -162,7 +167,7 @@ func (res resource) covers(k *key, s scope) bool {
 	if s.account == "" && s.zone == "" {
 		return true
 	}
-	if res.account != "*" && res.account != s.account {
+	if res.account != "*" && res.account != s.account || res.bucket != "" && res.bucket != s.bucket {
 		return false
 	}
 	return res.zone == "" || s.zone != "" && (res.zone == "*" || res.zone == s.zone)

@@ -46,6 +46,7 @@ type Session struct {
 	Permission string    `json:"r"`
 	Prefixes   []string  `json:"f,omitempty"` // with Objects: which keys; neither: all
 	Objects    []string  `json:"o,omitempty"`
+	Actions    []string  `json:"t,omitempty"` // operations of S3; empty: all that Permission allows
 	Expires    time.Time `json:"e"`
 }
 

@@ -6,6 +6,7 @@ package r2
 import (
 	"cmp"
 	"context"
+	"net/netip"
 	"path/filepath"
 	"sync/atomic"
 
@@ -30,6 +31,10 @@ type Options struct {
 	Dir    string        // holds the content of objects
 	Seal   *seal.Key     // of temporary credentials; nil: there are none
 	Volume volume.Volume // for the content of objects in place of Dir
+
+	// Keys returns the API token with an ID for a client at an address that signs requests with it; a
+	// fault.Unauthenticated says that it cannot be used. nil: S3 clients are not let in.
+	Keys func(id string, from netip.Addr) (*product.SigningKey, error)
 
 	Domain      string   // of buckets' own names; r2.localhost
 	NameServers []string // of the zones of those names
