@@ -83,11 +83,10 @@ func copyBlocks(file *os.File, r *record, body io.Reader, room func(int64) error
 	buf := blocks.Get().(*[blockBytes]byte)
 	defer blocks.Put(buf)
 	for {
-		n, err := io.ReadFull(body, buf[:])
-		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		n, last, err := fill(body, buf[:])
+		if err != nil {
 			return err
 		}
-		last := err != nil
 		if r.size+int64(n) > MaxValue {
 			over, err := io.Copy(io.Discard, io.LimitReader(body, maxOver))
 			if err != nil {

@@ -42,8 +42,8 @@ var buffers = sync.Pool{New: func() any { return new([inlineBytes + 1]byte) }}
 func (s *Store) Put(ctx context.Context, sp Space, w Write, body io.Reader) error {
 	buf := buffers.Get().(*[inlineBytes + 1]byte)
 	defer buffers.Put(buf)
-	n, err := io.ReadFull(body, buf[:])
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	n, _, err := fill(body, buf[:])
+	if err != nil {
 		return err
 	}
 	if n <= inlineBytes {
@@ -56,6 +56,22 @@ func (s *Store) Put(ctx context.Context, sp Space, w Write, body io.Reader) erro
 		return s.PutMany(ctx, sp, []Write{w})
 	}
 	return s.putFile(ctx, sp, w, io.MultiReader(bytes.NewReader(buf[:n]), body))
+}
+
+// fill reads until buf is full or the body ends. Unlike io.ReadFull it knows a body's end from one that
+// broke off, which is an io.ErrUnexpectedEOF of its own.
+func fill(body io.Reader, buf []byte) (n int, end bool, err error) {
+	for n < len(buf) {
+		m, err := body.Read(buf[n:])
+		n += m
+		if err == io.EOF {
+			return n, true, nil
+		}
+		if err != nil {
+			return n, false, err
+		}
+	}
+	return n, false, nil
 }
 
 // PutMany stores many keys: the last counts of those that are there twice. If it fails some may be
