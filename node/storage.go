@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"selvage/engine/isolate"
 	"selvage/engine/seal"
 	"selvage/engine/state"
 	"selvage/foundation/observe"
@@ -41,7 +42,7 @@ func buildStorage(n *Node, key *seal.Key) (s storing, err error) {
 	if s.kv, err = kv.New(kv.Options{State: n.state, DB: s.data, Dir: dir("kv"), Observe: n.observe}); err != nil {
 		return s, err
 	}
-	if s.queues, err = queues.New(queues.Options{State: n.state, DB: s.data, Observe: n.observe}); err != nil {
+	if s.queues, err = queues.New(queues.Options{State: n.state, DB: s.data, Deliver: n.consumeQueue, Observe: n.observe}); err != nil {
 		return s, err
 	}
 	if s.r2, err = r2.New(r2.Options{
@@ -54,6 +55,11 @@ func buildStorage(n *Node, key *seal.Key) (s storing, err error) {
 	}
 	s.hyperdrive, err = hyperdrive.New(hyperdrive.Options{State: n.state, Seal: key, Observe: n.observe})
 	return s, err
+}
+
+// consumeQueue hands a batch of a queue's messages to the Worker that consumes it.
+func (n *Node) consumeQueue(ctx context.Context, accountID, script string, batch isolate.QueueBatch) (isolate.Outcome, error) {
+	return n.parts.scripting.workers.ConsumeQueue(ctx, accountID, script, batch)
 }
 
 // products returns them for the node's list.

@@ -46,6 +46,7 @@ var known = []struct{ group, scope, read, write string }{
 	{"Cache Settings", scopeZone, "3245da1cf36c45c3847bb9b483c62f97", "9ff81cbbe65c400b97d92c3c1033cab6"},
 	{"D1", scopeAccount, "192192df92ee43ac90f2aeeffce67e35", "09b2857d1c31407795e75e3fed8617a1"},
 	{"DNS", scopeZone, "82e64a83756745bbbb1c9c2701bf816b", "4755a26eedb94da69e1066d98aa820be"},
+	{"Queues", scopeAccount, "84a7755d54c646ca87cd50682a34bf7c", "366f57075ffc42689627bcf8242a1b6d"},
 	{"SSL and Certificates", scopeZone, "7b7216b327b04b8fbc8f524e1f9b7531", "c03055bc037c4ea9afb9a9f104b7b721"},
 	{"Workers KV Storage", scopeAccount, "8b47d2786a534c08a1f94ee8f9f599ef", "f7f0eda5697f475c90846e879bab8666"},
 	{"Workers R2 Storage Bucket Item", scopeBucket, "6a018a9f2fc74eb6b293b0c548f38b39", "2efd5506f9c8494dacb1fa10a3e7d5b6"},
