@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"time"
 
 	"selvage/engine/state"
@@ -145,7 +144,7 @@ func (s *Store) removeContent(ctx context.Context, n *session, batch *state.Batc
 		return false, err
 	}
 	s.metrics.collected.Inc()
-	return true, batch.Delete(append(s.table(tableDamage), g.id[:]...))
+	return true, s.forgetDamage(n, g.id)
 }
 
 func (s *Store) hasOwner(n *session, d id) (bool, error) {
@@ -187,8 +186,8 @@ func (s *Store) Sweep(ctx context.Context, age time.Duration) error {
 	}
 	before := s.o.Clock.Now().Add(-age)
 	return s.o.Volume.List(ctx, func(e volume.Entry) error {
-		var d id
-		if n, err := hex.Decode(d[:], []byte(e.Name)); len(e.Name) != 2*len(d) || n != len(d) || err != nil || e.Modified.After(before) {
+		d, ok := parseID(e.Name)
+		if !ok || e.Modified.After(before) {
 			return nil
 		}
 		// A put is under way until the index knows of it: who looks in this order misses none.

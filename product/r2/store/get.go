@@ -192,7 +192,7 @@ func (r *body) WriteTo(w io.Writer) (total int64, err error) {
 // fail takes note of damage.
 func (r *body) fail(err error) error {
 	if volume.IsDamage(err) {
-		r.s.report(r.n, r.b, r.o.Key, err)
+		r.s.report(r.n, err)
 		return r.s.explain(err)
 	}
 	return err

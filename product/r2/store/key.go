@@ -55,6 +55,14 @@ func newID() (d id) {
 // String returns 32 hex digits.
 func (d id) String() string { return hex.EncodeToString(d[:]) }
 
+func parseID(s string) (d id, ok bool) {
+	if len(s) != 2*len(d) {
+		return d, false
+	}
+	_, err := hex.Decode(d[:], []byte(s))
+	return d, err == nil
+}
+
 // uploadID is the time of initiation in nanoseconds, so that uploads of a key stand in its order, and 24
 // random bytes.
 type uploadID [32]byte

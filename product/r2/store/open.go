@@ -99,6 +99,7 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go("r2 sweeper", s.sweepOften)
 	g.Go("r2 drops", s.dropAll)
 	g.Go("r2 events", s.tell)
+	g.Go("r2 uploads", s.expireOften)
 	g.Go("r2 scrubber", s.scrubOften)
 	g.Wait()
 	return nil

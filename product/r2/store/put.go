@@ -263,7 +263,7 @@ func (s *Store) removeLocked(n *session, b Bucket, keys []string, r removal, unl
 			c.batch.Drop()
 			return nil, err
 		}
-		if old == nil || r.only != nil && !r.only(old) {
+		if old == nil {
 			continue
 		}
 		if err := s.protect(b, old); err != nil {
@@ -272,6 +272,9 @@ func (s *Store) removeLocked(n *session, b Bucket, keys []string, r removal, unl
 			}
 			c.batch.Drop()
 			return nil, err
+		}
+		if r.only != nil && !r.only(old) {
+			continue
 		}
 		c.forget(old)
 		c.delete(s.objectKey(b, k))
