@@ -88,7 +88,7 @@ func buildParts(n *Node) (parts, error) {
 	if err != nil {
 		return p, err
 	}
-	if p.storage, err = buildStorage(n, key); err != nil {
+	if p.storage, err = buildStorage(n, key, roots); err != nil {
 		return p, err
 	}
 	p.bindings = bindingsOf(append(p.storage.binders(), points)...)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/x509"
 	"path/filepath"
 	"time"
 
@@ -34,7 +35,7 @@ type storing struct {
 	hyperdrive *hyperdrive.Hyperdrive
 }
 
-func buildStorage(n *Node, key *seal.Key) (s storing, err error) {
+func buildStorage(n *Node, key *seal.Key, roots *x509.CertPool) (s storing, err error) {
 	dir := func(name string) string { return filepath.Join(n.config.Data, name) }
 	s.data = state.NewShared(dir("data"), state.Options{
 		Name: "data", CacheBytes: dataCache, MemTableBytes: dataMemTable, LockWait: replyWithin, Trouble: n.dataTrouble, Observe: observe.Observer{Log: n.log},
@@ -53,7 +54,7 @@ func buildStorage(n *Node, key *seal.Key) (s storing, err error) {
 	if s.d1, err = d1.New(d1.Options{State: n.state, Dir: dir("d1"), Observe: n.observe}); err != nil {
 		return s, err
 	}
-	s.hyperdrive, err = hyperdrive.New(hyperdrive.Options{State: n.state, Seal: key, Observe: n.observe})
+	s.hyperdrive, err = hyperdrive.New(hyperdrive.Options{State: n.state, Seal: key, Permit: n.permit(), Roots: roots, Observe: n.observe})
 	return s, err
 }
 

@@ -87,13 +87,24 @@ func bindingsOf(binders ...product.Binder) map[string]product.BindingType {
 	return types
 }
 
-func (s *scripting) newOutbound(n *Node, p *parts, pipeline edge.Handler) *outbound.Outbound {
+// guard knows this node's own listeners.
+func (n *Node) guard() edge.Guard {
 	var own []net.Addr
 	for _, sock := range n.sockets {
 		own = append(own, sock.addr())
 	}
+	return edge.Guard{Own: edge.Listeners(own...)}
+}
+
+// permit returns what decides to which addresses customers' programs may connect.
+func (n *Node) permit() func(accountID string, a netip.AddrPort) error {
+	guard := n.guard()
+	return func(_ string, a netip.AddrPort) error { return guard.Check(a, n.config.Workers.Allow) }
+}
+
+func (s *scripting) newOutbound(n *Node, p *parts, pipeline edge.Handler) *outbound.Outbound {
 	return outbound.New(outbound.Options{
-		Origins: p.origins, Guard: edge.Guard{Own: edge.Listeners(own...)}, Pipeline: pipeline, Local: p.front.Serves,
+		Origins: p.origins, Guard: n.guard(), Pipeline: pipeline, Local: p.front.Serves,
 		Allowed: func(string) []netip.Prefix { return n.config.Workers.Allow },
 		Cached: func(ctx context.Context, ex *edge.Exchange) error {
 			return p.cache.Phase().Handle(ctx, ex, p.origins.Fetch)

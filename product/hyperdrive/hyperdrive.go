@@ -1,14 +1,23 @@
 // Package hyperdrive is Hyperdrive: pools of connections to databases that accounts have elsewhere.
+// configs.go is the API, upstreams.go keeps a pool for each configuration, binding.go lets scripts in
+// and private.go everybody else. What speaks PostgreSQL is in postgres, and pool and memo know no
+// protocol, so that another one can stand beside it.
 package hyperdrive
 
 import (
 	"context"
-	"net"
+	"crypto/rand"
+	"crypto/x509"
+	"net/netip"
+	"sync"
+	"time"
 
 	"selvage/engine/seal"
 	"selvage/foundation/clock"
 	"selvage/foundation/observe"
 	"selvage/product"
+	"selvage/product/hyperdrive/memo"
+	"selvage/product/hyperdrive/postgres"
 	"selvage/spec"
 )
 
@@ -18,56 +27,96 @@ type Options struct {
 	Seal    *seal.Key // for passwords
 	Observe observe.Observer
 	Clock   clock.Clock
+
+	// Permit is asked before an address is dialled for an account; nil permits all.
+	Permit func(accountID string, a netip.AddrPort) error
+	// Roots are who may sign certificates of databases; nil for those that the system trusts.
+	Roots *x509.CertPool
+	// CacheBytes bounds the answers that are remembered; 64 MiB.
+	CacheBytes int64
+	// Wait is how long a client waits for a connection to its database; 15 s.
+	Wait time.Duration
+	// Clients is how many there may be on a private port at once; 5,000.
+	Clients int
 }
 
 // Hyperdrive is the product. Safe for concurrent use.
 type Hyperdrive struct {
-	o Options
+	o        Options
+	memo     *memo.Memo
+	sessions *postgres.Sessions
+	metrics  *metrics
+	secret   [32]byte // of the passwords of bindings; they live as long as this process
+
+	mu    sync.Mutex           // guards the fields below
+	pools map[string]*upstream // by ID of the configuration
+	gone  totals               // of pools that were closed
+	serve sync.WaitGroup
 }
+
+// Defaults of Options.
+const (
+	cacheBytes = 64 << 20
+	maxClients = 5000
+)
 
 // New returns Hyperdrive over what is stored already.
 func New(o Options) (*Hyperdrive, error) {
-	return &Hyperdrive{o: o}, nil
+	if o.CacheBytes == 0 {
+		o.CacheBytes = cacheBytes
+	}
+	if o.Clients == 0 {
+		o.Clients = maxClients
+	}
+	p := &Hyperdrive{o: o, memo: memo.New(o.CacheBytes), sessions: postgres.NewSessions(), pools: map[string]*upstream{}}
+	rand.Read(p.secret[:]) // never fails
+	p.metrics = newMetrics(p)
+	return p, nil
 }
 
 // Name returns "hyperdrive".
 func (p *Hyperdrive) Name() string { return "hyperdrive" }
 
-// Prepare takes a snapshot.
-func (p *Hyperdrive) Prepare(context.Context, *spec.Snapshot) (product.Change, error) {
-	return product.Commit(func() {}), nil
+// Prepare takes a snapshot: pools of configurations that changed are made anew, and what runs on the
+// old ones comes to its end.
+func (p *Hyperdrive) Prepare(_ context.Context, next *spec.Snapshot) (product.Change, error) {
+	return product.Commit(func() { p.adopt(next) }), nil
 }
+
+// sweepTime is how often pools are looked after.
+const sweepTime = 250 * time.Millisecond
 
 // Run does background work until ctx ends.
 func (p *Hyperdrive) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	var watch sync.WaitGroup
+	watch.Go(func() { p.sessions.Watch(ctx) })
+	defer watch.Wait()
+	t := time.NewTicker(sweepTime)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-t.C:
+			p.sweep(now)
+		}
+	}
 }
 
-// Routes serves the API.
-func (p *Hyperdrive) Routes() []product.Route { return nil }
-
-// Bindings returns what scripts can bind to.
-func (p *Hyperdrive) Bindings() []product.BindingType { return nil }
+// quota is how many configurations an account may have.
+func (p *Hyperdrive) quota() product.Quota {
+	return product.Quota{Name: "hyperdrive_configs", Summary: "Hyperdrive configurations.", Default: 100,
+		Used: func(_ context.Context, accountID string) (int64, error) {
+			return int64(len(p.o.State.Snapshot().StorageOf(accountID).Hyperdrives)), nil
+		}}
+}
 
 // Quotas returns what is counted of each account.
-func (p *Hyperdrive) Quotas() []product.Quota { return nil }
+func (p *Hyperdrive) Quotas() []product.Quota { return []product.Quota{p.quota()} }
 
 var (
+	_ product.Product   = (*Hyperdrive)(nil)
 	_ product.Resourcer = (*Hyperdrive)(nil)
 	_ product.Binder    = (*Hyperdrive)(nil)
 	_ product.Metered   = (*Hyperdrive)(nil)
 )
-
-// ServePostgres answers clients of PostgreSQL on l until ctx ends; then it takes no more connections and
-// returns when the transactions under way have ended.
-func (p *Hyperdrive) ServePostgres(ctx context.Context, l net.Listener) error {
-	<-ctx.Done()
-	return l.Close()
-}
-
-// ServeMySQL is ServePostgres for clients of MySQL.
-func (p *Hyperdrive) ServeMySQL(ctx context.Context, l net.Listener) error {
-	<-ctx.Done()
-	return l.Close()
-}

@@ -1,0 +1,506 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"selvage/engine/pgwire"
+	"selvage/product/hyperdrive/pgsql"
+	"selvage/product/hyperdrive/pool"
+)
+
+// session is one client. What it sends is read and passed on by one goroutine, serve; that one also
+// waits for the answers as long as client and server take turns, which they mostly do. Where they do
+// not (COPY, Flush, more than fits into a buffer, a slow query) a second one, pump, brings the answers
+// until all have come.
+type session struct {
+	u       *Upstream
+	resolve func() *Upstream // after u was closed; nil if there is none any more
+	source  string
+	ctx     context.Context //nolint // of the connection: a session lives as long as it
+	in      *pgwire.Reader
+	client  net.Conn // nil: a refresh of the cache
+	key     [8]byte
+
+	own        *settings // of the client
+	initial    *settings // from its startup message
+	statements map[string]*statement
+	unnamed    *statement
+	skipping   bool // until Sync, after an error of ours
+	tee        *tee
+
+	turns   atomic.Uint64 // answers waited for, for the watch
+	waiting atomic.Bool   // for the server, in serve
+	poked   atomic.Bool   // by the watch
+	writing atomic.Int64  // since when, in Unix nanoseconds; 0 not at all
+	pumps   sync.WaitGroup
+
+	mu       sync.Mutex // guards the fields below, and what of srv both goroutines use
+	lease    *pool.Lease
+	srv      *server
+	pumping  bool
+	open     bool // a batch was begun and has no end yet
+	syncs    int  // ReadyForQuery expected
+	sent     int  // batches ended so far, for replies
+	seen     int  // of those, answered
+	copying  bool
+	status   byte // of the transaction: I, T, E
+	replies  []reply
+	refusals []string
+	pending  []pendingSet
+	erred    bool // in the batch being answered
+	rolled   bool // the batch being answered has rolled a transaction back
+	broken   error
+}
+
+// reply is what to do with the next ParseComplete or CloseComplete.
+type reply struct {
+	as    byte   // pass it on as '1' or '3'; 0 drops it
+	name  string // of the statement that the server has then
+	batch int
+}
+
+// pendingSet is a change of settings that counts once its transaction is committed.
+type pendingSet struct {
+	class *pgsql.Class
+	batch int
+}
+
+var errFarewell = errors.New("the client said goodbye")
+
+// Serve carries a client that has proven who it is, until it leaves or ctx ends. resolve finds the
+// upstream again when u was closed. The error is for the log.
+func (u *Upstream) Serve(ctx context.Context, c *pgwire.Client, source string, resolve func() *Upstream) error {
+	u.counts.clients.Add(1)
+	defer u.counts.clients.Add(-1)
+	s := &session{u: u, resolve: resolve, source: source, ctx: ctx, in: c.In, client: c.Conn, status: 'I', own: noSettings, statements: map[string]*statement{}}
+	params, err := u.parameters(ctx, source)
+	if err == nil {
+		s.initial, err = u.startup(c.Settings, params)
+	}
+	if err != nil {
+		f := failure(err)
+		f.Severity = "FATAL"
+		_, _ = c.Conn.Write(f.Append(nil))
+		return err
+	}
+	s.own = s.initial
+	s.key = u.o.Sessions.add(s)
+	defer u.o.Sessions.remove(s)
+	shown := map[string]string{}
+	for k, v := range params {
+		shown[k] = v
+		if want, ok := lookup(c.Settings, k); ok {
+			shown[k] = want
+		}
+	}
+	if err := c.Welcome(shown, s.key); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, s.hangUpIdle)()
+	err = s.serve()
+	s.leave()
+	return err
+}
+
+// hangUpIdle ends a client that is not in a transaction; others when theirs has ended.
+func (s *session) hangUpIdle() {
+	s.mu.Lock()
+	idle := s.srv == nil
+	s.mu.Unlock()
+	if idle {
+		s.client.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+func (s *session) serve() error {
+	for {
+		if s.ctx.Err() != nil && s.idle() && s.client != nil {
+			s.fatal(&pgwire.Failure{Code: "57P01", Message: "this node is shutting down; connect again"})
+			return s.ctx.Err()
+		}
+		if err := s.need(5); err != nil {
+			if s.farewell(err) {
+				continue
+			}
+			return s.ended(err)
+		}
+		kind, size, err := pgwire.Head(s.in.Buffered())
+		if err == nil {
+			err = s.message(kind, size)
+		}
+		if err == nil && s.tee != nil { // what is remembered is one batch
+			err = s.settle()
+		}
+		if err != nil {
+			return s.ended(err)
+		}
+	}
+}
+
+// farewell tells whether a read ended because the node ends; who is in a transaction reads on.
+func (s *session) farewell(err error) bool {
+	if s.client == nil || !errors.Is(err, os.ErrDeadlineExceeded) || s.ctx.Err() == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return false
+	}
+	if s.srv != nil {
+		s.client.SetReadDeadline(time.Time{})
+	}
+	return true
+}
+
+// ended tells the client why its session ends, if there is something to tell.
+func (s *session) ended(err error) error {
+	s.mu.Lock()
+	if s.broken != nil {
+		err = s.broken
+	}
+	pumping := s.pumping
+	s.mu.Unlock()
+	switch {
+	case errors.Is(err, errFarewell) || err == io.EOF:
+		return nil
+	case errors.Is(err, pgwire.ErrMalformed) && !pumping:
+		s.fatal(&pgwire.Failure{Code: "08P01", Message: err.Error()})
+	}
+	return err
+}
+
+// idle tells whether no server is held.
+func (s *session) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.srv == nil
+}
+
+// leave gives up what the session holds.
+func (s *session) leave() {
+	s.mu.Lock()
+	srv, busy := s.srv, s.syncs > 0 || s.open
+	if srv != nil && busy {
+		srv.canceled.Store(true)
+	}
+	s.mu.Unlock()
+	if srv != nil {
+		srv.Conn.SetDeadline(time.Unix(1, 0)) // wakes the pump
+		if s.client != nil {
+			s.client.SetWriteDeadline(time.Now().Add(time.Second))
+		}
+	}
+	s.pumps.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.srv == nil {
+		return
+	}
+	if busy {
+		s.u.cancelLater(s.srv.Key)
+	}
+	s.u.pool.Put(s.lease, false)
+	s.srv, s.lease = nil, nil
+	s.tee.land(nil)
+	s.tee = nil
+}
+
+// need reads until n octets of the client are there. Before it waits it sees to it that everything
+// sent so far is answered, or will be.
+func (s *session) need(n int) error {
+	for len(s.in.Buffered()) < n {
+		if err := s.settle(); err != nil {
+			return err
+		}
+		if n > s.in.Size() {
+			return s.in.Need(n) // makes room; it is settled
+		}
+		if err := s.in.Fill(); err != nil {
+			if err == io.EOF && len(s.in.Buffered()) > 0 {
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// settle sends what waits for the server and, where the server has the turn, waits for its answer.
+func (s *session) settle() error {
+	s.mu.Lock()
+	srv, pumping, open, syncs, copying := s.srv, s.pumping, s.open, s.syncs, s.copying
+	s.mu.Unlock()
+	if srv == nil {
+		return nil
+	}
+	if pumping || copying || syncs > 0 && open {
+		return s.sendAndPump(srv)
+	}
+	if syncs == 0 {
+		return nil
+	}
+	if err := srv.flush(); err != nil {
+		return s.lost(err)
+	}
+	return s.take(srv)
+}
+
+// sendAndPump sends what waits, and lets the answers come beside.
+func (s *session) sendAndPump(srv *server) error {
+	s.pump(srv)
+	if err := srv.flush(); err != nil {
+		return s.lost(err)
+	}
+	return nil
+}
+
+// take brings answers until all have come, the server waits for more, or the watch interferes.
+func (s *session) take(srv *server) error {
+	s.turns.Add(1)
+	s.waiting.Store(true)
+	defer s.waiting.Store(false)
+	for {
+		done, err := s.bring(srv)
+		if err != nil || done {
+			return err
+		}
+		err = srv.In.Fill()
+		if s.poked.CompareAndSwap(true, false) {
+			srv.Conn.SetReadDeadline(time.Time{})
+			if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				s.pump(srv)
+				return nil
+			}
+		}
+		if err != nil {
+			return s.lost(err)
+		}
+	}
+}
+
+// bring passes on what the server has said so far. done: it has nothing more to say for now.
+func (s *session) bring(srv *server) (done bool, err error) {
+	s.mu.Lock()
+	out, err := s.filter(srv)
+	done = s.syncs == 0 || s.copying
+	s.mu.Unlock()
+	if err != nil {
+		return true, s.lost(err)
+	}
+	if err := s.write(out); err != nil {
+		return true, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.syncs == 0 && !s.open {
+		s.release()
+	}
+	return done, nil
+}
+
+// write sends to the client.
+func (s *session) write(b []byte) error {
+	if len(b) == 0 || s.client == nil {
+		return nil
+	}
+	s.writing.Store(int64(s.turns.Load()) + 1)
+	_, err := s.client.Write(b)
+	s.writing.Store(0)
+	s.turns.Add(1)
+	return err
+}
+
+// release gives the server back, if no transaction is open. Called with mu held.
+func (s *session) release() {
+	if s.tee != nil {
+		s.tee.finish(s.status != 'I')
+		s.tee = nil
+	}
+	if s.status != 'I' {
+		return
+	}
+	srv := s.srv
+	if s.poked.CompareAndSwap(true, false) {
+		srv.Conn.SetReadDeadline(time.Time{})
+	}
+	s.u.counts.transactions.Add(1)
+	s.replies, s.refusals, s.pending = s.replies[:0], s.refusals[:0], s.pending[:0]
+	s.copying, s.srv = false, nil
+	s.u.pool.Put(s.lease, !srv.canceled.Load())
+	s.lease = nil
+}
+
+// pump starts to bring answers beside, unless that is done already.
+func (s *session) pump(srv *server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pumping {
+		return
+	}
+	s.pumping = true
+	s.pumps.Go(func() { s.pumpAll(srv) })
+}
+
+func (s *session) pumpAll(srv *server) {
+	for {
+		s.mu.Lock()
+		out, err := s.filter(srv)
+		s.mu.Unlock()
+		if err == nil {
+			err = s.write(out)
+		}
+		s.mu.Lock()
+		if err == nil && s.syncs == 0 && !s.open {
+			s.release()
+			s.pumping = false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		if err == nil {
+			err = srv.In.Fill()
+			if s.poked.CompareAndSwap(true, false) && errors.Is(err, os.ErrDeadlineExceeded) {
+				srv.Conn.SetReadDeadline(time.Time{})
+				err = nil
+			}
+		}
+		if err != nil {
+			s.pumpFailed(err)
+			return
+		}
+	}
+}
+
+// pumpFailed tells the client, and wakes serve.
+func (s *session) pumpFailed(err error) {
+	err = s.lost(err)
+	s.mu.Lock()
+	s.pumping = false
+	s.broken = err
+	s.mu.Unlock()
+	if s.client != nil {
+		s.client.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// lost tells the client that the server went away in the middle of its transaction.
+func (s *session) lost(err error) error {
+	if s.ctx.Err() == nil || s.client == nil {
+		s.fatal(&pgwire.Failure{Code: "08006", Message: "the connection to the database was lost; whether the last statement took effect is not known", Hint: "Connect again."})
+	}
+	return err
+}
+
+// fatal says goodbye.
+func (s *session) fatal(f *pgwire.Failure) {
+	f.Severity = "FATAL"
+	if s.client != nil {
+		s.client.SetWriteDeadline(time.Now().Add(time.Second))
+	}
+	_ = s.write(f.Append(nil))
+}
+
+// begin makes sure that there is a server, and opens a batch. ok is false if there is none: the
+// client was told.
+func (s *session) begin() (ok bool, err error) {
+	s.mu.Lock()
+	if s.srv != nil {
+		s.open = true
+		s.mu.Unlock()
+		return true, nil
+	}
+	s.mu.Unlock()
+	// Nothing is on its way, so that the client may be written to from here.
+	lease, err := s.u.pool.Get(s.ctx, s.source)
+	for err == pool.ErrClosed && s.resolve != nil {
+		next := s.resolve()
+		if next == nil || next == s.u {
+			break
+		}
+		s.move(next)
+		lease, err = s.u.pool.Get(s.ctx, s.source)
+	}
+	if err != nil {
+		return false, s.refuse(err)
+	}
+	srv := lease.Conn.(*server)
+	if err := srv.ready(s.u, s.own); err != nil {
+		var f *pgwire.Failure
+		s.u.pool.Put(lease, false)
+		if errors.As(err, &f) && f.Severity != "FATAL" {
+			f.Message = "cannot apply the session's settings: " + f.Message
+			return false, s.refuse(f)
+		}
+		return false, s.refuse(err)
+	}
+	s.mu.Lock()
+	s.lease, s.srv = lease, srv
+	s.open, s.syncs, s.erred, s.rolled = true, 0, false, false
+	s.mu.Unlock()
+	return true, nil
+}
+
+// move goes to the upstream that took the old one's place.
+func (s *session) move(next *Upstream) {
+	s.u.counts.clients.Add(-1)
+	next.counts.clients.Add(1)
+	s.u = next
+	s.own, s.initial = next.intern(s.own.all), next.intern(s.initial.all)
+}
+
+// refuse answers a batch with an error of ours: no server is held.
+func (s *session) refuse(err error) error {
+	return s.answer(failure(err))
+}
+
+// failure puts an error into words for clients.
+func failure(err error) *pgwire.Failure {
+	var f *pgwire.Failure
+	switch {
+	case errors.Is(err, pool.ErrTimeout):
+		out := &pgwire.Failure{Code: "53300", Message: pool.ErrTimeout.Error(), Hint: "All connections of this Hyperdrive configuration are busy: make transactions shorter, or raise origin_connection_limit."}
+		if errors.As(err, &f) {
+			out.Code, out.Detail, out.Hint = "08006", "The database answered: "+f.Error(), ""
+		} else if cause := dialCause(err); cause != "" {
+			out.Code, out.Detail, out.Hint = "08006", cause, ""
+		}
+		return out
+	case errors.Is(err, pool.ErrCrowded):
+		return &pgwire.Failure{Code: "53300", Message: pool.ErrCrowded.Error()}
+	case errors.Is(err, pool.ErrClosed):
+		return &pgwire.Failure{Code: "57P01", Message: "this Hyperdrive configuration was deleted"}
+	case errors.As(err, &f):
+		own := *f
+		own.Severity = ""
+		return &own
+	}
+	out := &pgwire.Failure{Code: "08006", Message: "cannot connect to the database", Detail: dialCause(err)}
+	return out
+}
+
+// dialCause says what kept a connection from being made, without addresses of the inside.
+func dialCause(err error) string {
+	var op *net.OpError
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns):
+		return "The name of the database's host does not resolve."
+	case errors.As(err, &op) && op.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		return "The database's host did not answer in time."
+	case errors.As(err, &op):
+		return "The connection to the database's host failed: " + op.Err.Error() + "."
+	case errors.Is(err, pgwire.ErrNoTLS):
+		return "The database does not speak TLS, which sslmode asks for."
+	case errors.Is(err, io.EOF):
+		return "The database's host closed the connection."
+	}
+	return ""
+}
