@@ -134,6 +134,10 @@ func keptMessage(code int) (int, string) {
 		return http.StatusBadRequest, "BadDigest"
 	case 10048:
 		return http.StatusBadRequest, "InvalidPart"
+	case 10026:
+		return http.StatusBadRequest, "InvalidPartOrder"
+	case 10050:
+		return http.StatusBadRequest, "InvalidRequest"
 	case 10062:
 		return http.StatusBadRequest, "InvalidStorageClass"
 	case 10069:

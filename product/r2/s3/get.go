@@ -33,9 +33,24 @@ func (x *request) getObject() error {
 	}
 	reading, err := x.s.o.Objects.Get(x.r.Context(), x.stored(), x.key, o)
 	if err != nil {
-		return err
+		return x.explainKey(err, key)
 	}
 	return x.serve(reading, o.Range != nil, 0)
+}
+
+// explainKey says why a client's key of encryption does not fit an object, in S3's words.
+func (x *request) explainKey(err error, key []byte) error {
+	if store.CodeOf(err) != store.CodeSSEC || key == nil {
+		return err
+	}
+	obj, headErr := x.s.o.Objects.Head(x.r.Context(), x.stored(), x.key)
+	switch {
+	case headErr != nil:
+		return headErr
+	case obj.SSECKeyMD5 == "":
+		return invalidRequest("The encryption parameters are not applicable to this object.")
+	}
+	return accessDenied("the key of encryption is not the one that the object was stored with.")
 }
 
 // headFirst answers what has to know the object before it is opened, or does not open it.
@@ -48,7 +63,7 @@ func (x *request) headFirst(o *store.GetOptions, part int) error {
 		return x.serve(&store.Reading{Object: obj, Failed: failed}, false, 0)
 	}
 	if err := obj.CheckSSEC(o.SSECKey); err != nil {
-		return err
+		return x.explainKey(err, o.SSECKey)
 	}
 	parts := 0
 	if part > 0 {
