@@ -1,0 +1,226 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	lib "modernc.org/sqlite/lib"
+
+	"selvage/engine/sqlite/raw"
+)
+
+const (
+	cachedStatements = 64
+	cachedBytes      = 8 << 10 // longer statements are not kept
+	checkEvery       = 10_000  // instructions between two looks at the clock: below a millisecond
+)
+
+// conn is a connection with its statements.
+type conn struct {
+	d      *database
+	raw    *raw.Conn
+	broken bool // close it instead of using it again
+
+	cache map[string]*prepared
+	clock uint64 // counts uses
+
+	trusted  bool     // what is prepared is ours
+	prepared prepared // what the authorizer saw of the statement that is being prepared
+
+	stopped func() error // why what runs has to stop
+	cause   error
+}
+
+// prepared is a statement with what is known of it.
+type prepared struct {
+	stmt   *raw.Stmt
+	used   uint64
+	params int
+	plan   plan
+
+	readOnly    bool
+	session     bool // reads what the writing connection knows: last_insert_rowid() and the like
+	settings    bool // a PRAGMA
+	transaction bool // BEGIN, COMMIT, SAVEPOINT, ...: refused
+}
+
+// guard sets what holds SQL of strangers, see https://www.sqlite.org/security.html, and how this database is kept.
+func (c *conn) guard(writer bool) error {
+	l := c.d.s.o.Limits
+	for id, value := range map[int32]int{
+		lib.SQLITE_LIMIT_LENGTH: l.ValueBytes, lib.SQLITE_LIMIT_SQL_LENGTH: l.SQLBytes, lib.SQLITE_LIMIT_COLUMN: l.Columns,
+		lib.SQLITE_LIMIT_EXPR_DEPTH: l.ExprDepth, lib.SQLITE_LIMIT_COMPOUND_SELECT: l.CompoundTerms, lib.SQLITE_LIMIT_VDBE_OP: 25_000,
+		lib.SQLITE_LIMIT_FUNCTION_ARG: l.FunctionArgs, lib.SQLITE_LIMIT_ATTACHED: 0, lib.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: l.LikeBytes,
+		lib.SQLITE_LIMIT_VARIABLE_NUMBER: l.Params, lib.SQLITE_LIMIT_TRIGGER_DEPTH: l.TriggerDepth, lib.SQLITE_LIMIT_WORKER_THREADS: 0,
+	} {
+		c.raw.Limit(id, int32(value))
+	}
+	for option, on := range map[int32]bool{
+		lib.SQLITE_DBCONFIG_DEFENSIVE: true, lib.SQLITE_DBCONFIG_TRUSTED_SCHEMA: false, lib.SQLITE_DBCONFIG_ENABLE_FKEY: true,
+		lib.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION: false, lib.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE: true,
+	} {
+		if err := c.raw.Configure(option, on); err != nil {
+			return err
+		}
+	}
+	if err := c.raw.Authorize(c.allow); err != nil {
+		return err
+	}
+	c.raw.OnProgress(checkEvery, c.look)
+	c.stopped = func() error { return nil }
+	setup := []string{"PRAGMA synchronous=FULL", "PRAGMA cache_size=-1000", "PRAGMA busy_timeout=10000", "PRAGMA journal_size_limit=4194304"}
+	if writer {
+		pages := l.DatabaseBytes / pageSize
+		setup = append([]string{fmt.Sprintf("PRAGMA page_size=%d", pageSize), "PRAGMA journal_mode=WAL", "PRAGMA wal_autocheckpoint=0",
+			fmt.Sprintf("PRAGMA max_page_count=%d", pages)}, setup...)
+	} else {
+		setup = append(setup, "PRAGMA wal_autocheckpoint=0")
+	}
+	for _, sql := range setup {
+		if err := c.exec(sql); err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
+		}
+	}
+	return nil
+}
+
+// look decides, while a statement runs, whether it has to stop.
+func (c *conn) look() bool {
+	if c.cause == nil {
+		c.cause = c.stopped()
+	}
+	return c.cause != nil
+}
+
+// prepare returns a statement of strangers, from the cache if it is there, and what follows it. A nil one means there is
+// none.
+func (c *conn) prepare(sql string) (*prepared, string, error) {
+	c.clock++
+	if p := c.cache[sql]; p != nil {
+		p.used = c.clock
+		return p, "", nil
+	}
+	c.prepared = prepared{used: c.clock}
+	s, rest, err := c.raw.Prepare(sql)
+	seen := c.prepared
+	if seen.transaction {
+		if s != nil {
+			s.Finalize()
+		}
+		return nil, "", errTransaction
+	}
+	if err != nil || s == nil {
+		return nil, rest, err
+	}
+	p := &seen
+	p.stmt, p.params, p.readOnly = s, s.Params(), s.ReadOnly()
+	p.plan = planOf(s)
+	if rest == "" && len(sql) <= cachedBytes {
+		c.remember(sql, p)
+	}
+	return p, rest, nil
+}
+
+// remember keeps p in the cache instead of what was used least lately.
+func (c *conn) remember(sql string, p *prepared) {
+	if len(c.cache) >= cachedStatements {
+		oldest := ""
+		for s, o := range c.cache {
+			if oldest == "" || o.used < c.cache[oldest].used {
+				oldest = s
+			}
+		}
+		c.cache[oldest].stmt.Finalize()
+		delete(c.cache, oldest)
+	}
+	c.cache[sql] = p
+}
+
+// done ends a run of p and frees it if it is not kept.
+func (c *conn) done(sql string, p *prepared) {
+	p.stmt.Reset()
+	if c.cache[sql] != p {
+		p.stmt.Finalize()
+	}
+}
+
+// exec runs a statement of ours without rows.
+func (c *conn) exec(sql string) error {
+	_, err := c.ask(sql)
+	return err
+}
+
+// ask runs a statement of ours and returns the first column of its last row, if that is an integer.
+func (c *conn) ask(sql string) (int64, error) {
+	c.trusted = true
+	defer func() { c.trusted = false }()
+	own := "\x00" + sql
+	p := c.cache[own]
+	if p == nil {
+		s, _, err := c.raw.Prepare(sql)
+		if err != nil {
+			return 0, err
+		}
+		p = &prepared{stmt: s}
+		c.remember(own, p)
+	}
+	c.clock++
+	p.used = c.clock
+	defer p.stmt.Reset()
+	value := int64(0)
+	for {
+		row, err := p.stmt.Step()
+		if err != nil || !row {
+			return value, err
+		}
+		if p.stmt.Type(0) == raw.Integer {
+			value = p.stmt.Int(0)
+		}
+	}
+}
+
+// size returns the bytes of the pages that are in use.
+func (c *conn) size() (int64, error) {
+	pages, err := c.ask("PRAGMA page_count")
+	if err != nil {
+		return 0, err
+	}
+	free, err := c.ask("PRAGMA freelist_count")
+	return (pages - free) * pageSize, err
+}
+
+func (c *conn) close() error {
+	for sql, p := range c.cache {
+		p.stmt.Finalize()
+		delete(c.cache, sql)
+	}
+	return c.raw.Close()
+}
+
+// watched runs f, whose statements stop when ctx ends or the time is up.
+func (c *conn) watched(ctx context.Context, limit time.Duration, f func() error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
+	defer cancel()
+	c.cause = nil
+	c.stopped = func() error {
+		if c.d.ending.Load() {
+			return errGone
+		}
+		return context.Cause(ctx)
+	}
+	fired := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { c.raw.Interrupt(); close(fired) })
+	err := f()
+	if !stop() {
+		<-fired
+	}
+	var e *raw.Error
+	if errors.As(err, &e) && e.Primary() == lib.SQLITE_INTERRUPT && c.look() {
+		err = c.cause
+	}
+	c.stopped = func() error { return nil }
+	c.cause = nil
+	return err
+}
