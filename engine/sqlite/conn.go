@@ -102,10 +102,24 @@ func (c *conn) prepare(sql string) (*prepared, string, error) {
 		p.used = c.clock
 		return p, "", nil
 	}
+	p, rest, err := c.translate(sql)
+	if p != nil && rest == "" && len(sql) <= cachedBytes {
+		c.remember(sql, p)
+	}
+	return p, rest, err
+}
+
+// compile returns a statement that is not kept; sql holds no second one.
+func (c *conn) compile(sql string) (*prepared, error) {
+	p, _, err := c.translate(sql)
+	return p, err
+}
+
+func (c *conn) translate(sql string) (*prepared, string, error) {
 	c.prepared = prepared{used: c.clock}
 	s, rest, err := c.raw.Prepare(sql)
-	seen := c.prepared
-	if seen.transaction {
+	p := c.prepared
+	if p.transaction {
 		if s != nil {
 			s.Finalize()
 		}
@@ -114,13 +128,9 @@ func (c *conn) prepare(sql string) (*prepared, string, error) {
 	if err != nil || s == nil {
 		return nil, rest, err
 	}
-	p := &seen
 	p.stmt, p.params, p.readOnly = s, s.Params(), s.ReadOnly()
 	p.plan = planOf(s)
-	if rest == "" && len(sql) <= cachedBytes {
-		c.remember(sql, p)
-	}
-	return p, rest, nil
+	return &p, rest, nil
 }
 
 // remember keeps p in the cache instead of what was used least lately.

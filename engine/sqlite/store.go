@@ -96,11 +96,11 @@ func (s *Store) Create(_ context.Context, name string) error {
 	if _, err := os.Stat(filepath.Join(dir, aboutFile)); err == nil {
 		return fault.New(fault.Conflict, "The database %s exists already.", name)
 	}
-	return s.place(name, func(string) error { return nil })
+	return s.place(name, func(_, _ string) error { return nil })
 }
 
 // place makes a database whose files fill writes, visible in one step.
-func (s *Store) place(name string, fill func(dir string) error) error {
+func (s *Store) place(name string, fill func(dir, id string) error) error {
 	dir, err := s.dir(name)
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func (s *Store) place(name string, fill func(dir string) error) error {
 	if err := writeSynced(filepath.Join(making, aboutFile), text); err != nil {
 		return fmt.Errorf("create database: %w", err)
 	}
-	if err := fill(making); err != nil {
+	if err := fill(making, hex.EncodeToString(id)); err != nil {
 		return err
 	}
 	if err := makeDirs(s.o.Dir, filepath.Dir(dir)); err != nil {
