@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -315,7 +314,11 @@ func (b *binding) multipart(ctx context.Context, ex *edge.Exchange, do *bucket, 
 		}
 		return respondWire(ex, map[string]string{"etag": part.ETag}, nil, 0)
 	case "completeMultipartUpload":
-		made, err := do.Complete(ctx, c.Object, c.UploadID, c.completed())
+		o, err := do.completed(ctx, c)
+		if err != nil {
+			return err
+		}
+		made, err := do.Complete(ctx, c.Object, c.UploadID, o)
 		if err != nil {
 			return err
 		}
@@ -328,16 +331,6 @@ func (b *binding) multipart(ctx context.Context, ex *edge.Exchange, do *bucket, 
 		return nil
 	}
 	return errBadArgument
-}
-
-// completed returns the parts in the order of their numbers: scripts may name them in any.
-func (c *call) completed() store.CompleteOptions {
-	var o store.CompleteOptions
-	for _, part := range c.Parts {
-		o.Parts = append(o.Parts, store.CompletedPart{Number: part.Part, ETag: part.ETag})
-	}
-	slices.SortStableFunc(o.Parts, func(a, b store.CompletedPart) int { return a.Number - b.Number })
-	return o
 }
 
 // respondWire answers with JSON and, behind it, size bytes of body, which it hands over.
@@ -385,31 +378,6 @@ func respondWireError(ex *edge.Exchange, err error, told *wireObject) {
 	h.Add(fieldMetadataSize, strconv.Itoa(len(text)))
 	h.Add("Content-Type", "application/json")
 	ex.Respond(status, h, text)
-}
-
-// wireError returns how R2 calls an error.
-func wireError(err error) (code, status int, message string) {
-	var e *fault.Error
-	if !errors.As(err, &e) || e.Kind == fault.Internal {
-		return store.CodeInternal, http.StatusInternalServerError, "We encountered an internal error. Please try again."
-	}
-	code, status = e.Code, http.StatusBadRequest
-	switch {
-	case code == store.CodePreconditionFailed:
-		status = http.StatusPreconditionFailed
-	case code == store.CodeInvalidRange:
-		status = http.StatusRequestedRangeNotSatisfiable
-	case code == store.CodeNoSuchKey || code == store.CodeNoSuchBucket:
-		status = http.StatusNotFound
-	case e.Kind == fault.Unavailable:
-		status = http.StatusServiceUnavailable
-	case e.Kind == fault.Denied:
-		status = http.StatusForbidden
-	}
-	if code == 0 {
-		code = store.CodeInternal
-	}
-	return code, status, e.Message
 }
 
 // asciiJSON escapes what may not stand in a header field.

@@ -3,6 +3,7 @@ package r2
 import (
 	"context"
 	"io"
+	"slices"
 
 	"selvage/foundation/fault"
 	"selvage/product"
@@ -135,4 +136,44 @@ func (b *bucket) Complete(ctx context.Context, key, upload string, o store.Compl
 // Abort gives an upload up; one that ended is no error.
 func (b *bucket) Abort(ctx context.Context, key, upload string) error {
 	return b.p.objects.Abort(ctx, b.id, key, upload)
+}
+
+// completed returns the parts that c names, in the order of their numbers: scripts may name them in any.
+// That all but the last are large enough is first looked at in the script's order, as R2 does.
+func (b *bucket) completed(ctx context.Context, c *call) (store.CompleteOptions, error) {
+	var o store.CompleteOptions
+	for _, part := range c.Parts {
+		o.Parts = append(o.Parts, store.CompletedPart{Number: part.Part, ETag: part.ETag})
+	}
+	byNumber := func(x, y store.CompletedPart) int { return x.Number - y.Number }
+	if slices.IsSortedFunc(o.Parts, byNumber) {
+		return o, nil
+	}
+	sizes, err := b.partSizes(ctx, c)
+	if err != nil {
+		return o, err
+	}
+	for _, part := range o.Parts[:len(o.Parts)-1] {
+		if size, ok := sizes[part.Number]; ok && size < store.MinPart {
+			return o, fault.New(fault.Invalid, "%s", wireText(store.CodeEntityTooSmall)).WithCode(store.CodeEntityTooSmall)
+		}
+	}
+	slices.SortStableFunc(o.Parts, byNumber)
+	return o, nil
+}
+
+// partSizes returns how large the parts of an upload are, by number.
+func (b *bucket) partSizes(ctx context.Context, c *call) (map[int]int64, error) {
+	sizes := map[int]int64{}
+	for after, more := 0, true; more; {
+		page, err := b.p.objects.ListParts(ctx, store.PartOf{Bucket: b.id, Key: c.Object, Upload: c.UploadID, Number: after}, store.MaxList)
+		if err != nil {
+			return nil, err
+		}
+		for _, part := range page.Parts {
+			sizes[part.Number] = part.Size
+		}
+		after, more = page.Next, page.Truncated
+	}
+	return sizes, nil
 }

@@ -223,11 +223,11 @@ type wireObject struct {
 	Version      string            `json:"version"`
 	Size         number            `json:"size"`
 	ETag         string            `json:"etag"`
-	Uploaded     number            `json:"uploaded"` // milliseconds
-	HTTP         *wireHTTP         `json:"httpFields,omitempty"`
-	Custom       []wireField       `json:"customFields,omitempty"`
+	Uploaded     number            `json:"uploaded"`   // milliseconds
+	HTTP         *wireHTTP         `json:"httpFields"` // {} is none, as miniflare says it
+	Custom       []wireField       `json:"customFields"`
 	Range        *wireSpan         `json:"range,omitempty"`
-	Checksums    map[string]string `json:"checksums,omitempty"`
+	Checksums    map[string]string `json:"checksums"`
 	StorageClass string            `json:"storageClass"`
 	SSEC         *wireSSECAnswer   `json:"ssec,omitempty"`
 }
@@ -246,10 +246,10 @@ type wireSSECAnswer struct {
 func asWire(o *store.Object, http, custom bool) wireObject {
 	w := wireObject{
 		Name: o.Key, Version: o.Version, Size: number(o.Size), ETag: o.ETag, Uploaded: number(o.Uploaded.UnixMilli()), StorageClass: o.StorageClass,
-		Checksums: map[string]string{},
+		Checksums: map[string]string{}, HTTP: &wireHTTP{}, Custom: []wireField{},
 	}
 	if http {
-		w.HTTP = &wireHTTP{
+		*w.HTTP = wireHTTP{
 			ContentType: o.HTTP.ContentType, ContentLanguage: o.HTTP.ContentLanguage, ContentDisposition: o.HTTP.ContentDisposition,
 			ContentEncoding: o.HTTP.ContentEncoding, CacheControl: o.HTTP.CacheControl,
 		}
@@ -259,7 +259,6 @@ func asWire(o *store.Object, http, custom bool) wireObject {
 		}
 	}
 	if custom {
-		w.Custom = []wireField{}
 		for _, k := range sortedKeys(o.Custom) {
 			w.Custom = append(w.Custom, wireField{k, o.Custom[k]})
 		}
