@@ -228,6 +228,11 @@ func isCode(err error, code string) bool {
 	return errors.As(err, &e) && e.Code == code
 }
 
+func isStatus(err error, status int) bool {
+	var e *s3Error
+	return errors.As(err, &e) && e.status == status
+}
+
 // refuse says what the service said to whom it may concern: users of the node can only try again.
 func (v *S3) refuse(e *s3Error) error {
 	switch {

@@ -3,10 +3,10 @@ package volume
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -141,22 +141,35 @@ func (s *s3Source) connect() error {
 		switch {
 		case isCode(err, "NoSuchKey"):
 			return damaged(s.c.Name, -1, reasonMissing)
-		case isCode(err, "InvalidRange"):
+		case isStatus(err, http.StatusRequestedRangeNotSatisfiable):
 			return damaged(s.c.Name, s.at, reasonLength)
 		}
 		return err
 	}
-	if res.StatusCode == http.StatusOK && s.at > 0 {
+	if err := s.fits(res); err != nil {
 		res.Body.Close()
 		cancel()
-		return s.v.unavailable(fmt.Errorf("it gives all of an object to who asks for a part of it"))
-	}
-	if r := res.Header.Get("Content-Range"); res.StatusCode == http.StatusPartialContent && !strings.HasPrefix(r, fmt.Sprintf("bytes %d-%d/", s.at, s.end-1)) {
-		res.Body.Close()
-		cancel()
-		return damaged(s.c.Name, s.at, reasonLength)
+		return err
 	}
 	s.body, s.cancel, s.idle = res.Body, cancel, time.AfterFunc(stall, cancel)
+	return nil
+}
+
+// fits tells whether an answer is a part of an object that has the length that it should have.
+func (s *s3Source) fits(res *http.Response) error {
+	whole := storedSize(s.c.Size)
+	if res.StatusCode != http.StatusPartialContent {
+		if res.ContentLength != whole {
+			return damaged(s.c.Name, -1, reasonLength)
+		}
+		if s.at > 0 {
+			return s.v.unavailable(errors.New("it gives all of an object to who asks for a part of it"))
+		}
+		return nil
+	}
+	if r := res.Header.Get("Content-Range"); r != fmt.Sprintf("bytes %d-%d/%d", s.at, s.end-1, whole) {
+		return damaged(s.c.Name, -1, reasonLength)
+	}
 	return nil
 }
 
