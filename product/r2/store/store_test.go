@@ -138,3 +138,7 @@ func TestPutAndGet(t *testing.T) {
 		t.Errorf("List() = %+v, %v; want 5 of 6 objects", l, err)
 	}
 }
+
+type volumeEntry = volume.Entry
+
+var background = context.Background()
