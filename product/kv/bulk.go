@@ -67,18 +67,18 @@ type got struct {
 }
 
 // getMany returns values by key as JSON, null for keys that are not there.
-func (p *KV) getMany(ctx context.Context, sp store.Space, want bulkGet, expiry bool) (map[string]any, error) {
+func (p *KV) getMany(ctx context.Context, sp store.Space, want bulkGet, expiry bool) (*ordered, error) {
 	if err := want.check(); err != nil {
 		return nil, err
 	}
-	values, total := make(map[string]any, len(want.Keys)), int64(0)
+	values, total := &ordered{values: make(map[string]any, len(want.Keys))}, int64(0)
 	for _, key := range want.Keys {
 		e, text, err := p.read(ctx, sp, key, maxGetBytes-total)
 		if err != nil {
 			return nil, err
 		}
 		if e == nil {
-			values[key] = nil
+			values.set(key, nil)
 			continue
 		}
 		total += e.Size
@@ -87,17 +87,18 @@ func (p *KV) getMany(ctx context.Context, sp store.Space, want bulkGet, expiry b
 			if value = text; !json.Valid(text) {
 				return nil, invalid(codeInvalid, "At least one of the requested keys corresponds to a non-json value")
 			}
-		} else if value, err = json.Marshal(string(text)); err != nil {
+		} else if value, err = json.Marshal(decoded(text)); err != nil {
 			return nil, err
 		}
-		values[key] = value
-		if want.WithMetadata {
-			g := got{Value: value, Metadata: e.Metadata}
-			if expiry {
-				g.Expiration = e.Expires
-			}
-			values[key] = g
+		if !want.WithMetadata {
+			values.set(key, value)
+			continue
 		}
+		g := got{Value: value, Metadata: e.Metadata}
+		if expiry {
+			g.Expiration = e.Expires
+		}
+		values.set(key, g)
 	}
 	return values, nil
 }
