@@ -213,24 +213,28 @@ func (c *conn) close() error {
 func (c *conn) watched(ctx context.Context, limit time.Duration, f func() error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
 	defer cancel()
-	c.cause = nil
-	c.stopped = func() error {
-		if c.d.ending.Load() {
+	why := func() error {
+		switch {
+		case c.d.ending.Load():
 			return errGone
+		case c.d.s.life.Err() != nil:
+			return errStopping
 		}
 		return context.Cause(ctx)
 	}
+	c.stopped, c.cause = why, nil
 	fired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { c.raw.Interrupt(); close(fired) })
 	err := f()
 	if !stop() {
 		<-fired
 	}
+	c.stopped, c.cause = func() error { return nil }, nil
 	var e *raw.Error
-	if errors.As(err, &e) && e.Primary() == lib.SQLITE_INTERRUPT && c.look() {
-		err = c.cause
+	if errors.As(err, &e) && e.Primary() == lib.SQLITE_INTERRUPT {
+		if cause := why(); cause != nil {
+			return cause
+		}
 	}
-	c.stopped = func() error { return nil }
-	c.cause = nil
 	return err
 }

@@ -65,7 +65,6 @@ const (
 	segmentSuffix  = ".segment"
 	snapshotSuffix = ".snapshot"
 	segmentBytes   = 64 << 20
-	archiveFrames  = 1000 // a WAL of 4 MB is moved on
 )
 
 func (h *history) path(seq uint64, suffix string) string {

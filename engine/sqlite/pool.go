@@ -46,7 +46,7 @@ func (s *Store) claim(name, dir string) (d, victim *database, wait <-chan struct
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, nil, nil, fault.New(fault.Unavailable, "The node is stopping or handing over its databases: try again.")
+		return nil, nil, nil, errStopping
 	}
 	if d := s.open[name]; d != nil {
 		if d.closing || d.ending.Load() {
@@ -97,7 +97,7 @@ func (d *database) await(ctx context.Context) error {
 	if errors.Is(d.failure, fs.ErrNotExist) {
 		return notFound(d.name)
 	}
-	return d.failure
+	return d.explain(d.failure)
 }
 
 func (s *Store) release(d *database) {

@@ -72,7 +72,7 @@ func (d *database) run(ctx context.Context, r Request) (Answer, error) {
 	a, err := d.writer.transact(ctx, r, false)
 	d.lastRowID.Store(d.writer.raw.LastInsertRowID())
 	a.Bookmark = d.bookmark(d.seq.Load())
-	full := d.hist.waiting() > archiveFrames
+	full := int64(d.hist.waiting())*frameBytes > d.s.o.WAL
 	d.giveTurn()
 	if full {
 		d.settleSoon()
@@ -93,9 +93,10 @@ func mayRead(statements []Statement) bool {
 }
 
 var (
-	errWrites  = errors.New("the statement needs the writer")
-	errGone    = fault.New(fault.Unavailable, "The database is being deleted, renamed or closed: try again.")
-	errTooLong = fault.New(fault.TooMuch, "D1 DB storage operation exceeded timeout which caused object to be reset.")
+	errWrites   = errors.New("the statement needs the writer")
+	errStopping = fault.New(fault.Unavailable, "The node is stopping or handing over its databases: try again.")
+	errGone     = fault.New(fault.Unavailable, "The database is being deleted, renamed or closed: try again.")
+	errTooLong  = fault.New(fault.TooMuch, "D1 DB storage operation exceeded timeout which caused object to be reset.")
 
 	errTransaction = fault.New(fault.Invalid, "To execute a transaction, please use the state.storage.transaction() or "+
 		"state.storage.transactionSync() APIs instead of the SQL BEGIN TRANSACTION or SAVEPOINT statements. The JavaScript API is safer "+

@@ -117,7 +117,7 @@ func (h *history) snapshotDue(dbBytes int64) bool {
 	if len(h.segments) == 0 || h.since == 0 {
 		return false
 	}
-	if h.since > max(16<<20, dbBytes) {
+	if h.since > max(h.o.Snapshot, dbBytes) {
 		return true
 	}
 	last := h.began()

@@ -21,6 +21,8 @@ type Options struct {
 	Idle      time.Duration // a database that nobody asked for this long is closed: a minute
 	Retention time.Duration // how far back history goes: 30 days
 	History   int64         // bytes of history of one database, beyond 4 times its size: 1 GiB
+	WAL       int64         // bytes of a WAL that are moved to history and database at once: 4 MiB
+	Snapshot  int64         // bytes of history between two snapshots, or the database's size if that is more: 16 MiB
 	Limits    Limits
 }
 

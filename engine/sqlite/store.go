@@ -48,6 +48,8 @@ func Open(o Options) (*Store, error) {
 	o.Idle = or(o.Idle, time.Minute)
 	o.Retention = or(o.Retention, 30*24*time.Hour)
 	o.History = or(o.History, 1<<30)
+	o.WAL = or(o.WAL, 4<<20)
+	o.Snapshot = or(o.Snapshot, 16<<20)
 	o.Limits = o.Limits.withDefaults()
 	if err := os.MkdirAll(filepath.Join(o.Dir, trash), 0o700); err != nil {
 		return nil, fmt.Errorf("open databases: %w", err)
