@@ -47,7 +47,11 @@ func buildStorage(n *Node, key *seal.Key, roots *x509.CertPool) (s storing, err 
 		return s, err
 	}
 	if s.r2, err = r2.New(r2.Options{
-		State: n.state, DB: s.data, Dir: dir("r2"), Seal: key, Keys: n.signingKey, Domain: n.config.Storage.R2Domain, NameServers: n.config.NameServers, Observe: n.observe,
+		State: n.state, DB: s.data, Dir: dir("r2"), Seal: key, Keys: n.signingKey, Domain: n.config.Storage.R2Domain, NameServers: n.config.NameServers,
+		Notify: func(ctx context.Context, accountID, queueID string, body []byte) error {
+			return s.queues.Send(ctx, accountID, queueID, queues.Message{ContentType: "json", Body: body})
+		},
+		Observe: n.observe,
 	}); err != nil {
 		return s, err
 	}
