@@ -5,8 +5,22 @@ import "sync"
 // using counts who needs content of the volume that the index may not show: readers of an object that was
 // replaced meanwhile, and puts whose record is not there yet.
 type using struct {
-	mu sync.Mutex // guards of
-	of map[id]int
+	mu   sync.Mutex // guards the fields below
+	of   map[id]int
+	pins int // backups under way
+}
+
+// Pin keeps content in the volume, also when nothing needs it any more, until unpin is called once: a
+// backup copies the index first and the volume afterwards.
+func (s *Store) Pin() (unpin func()) {
+	s.using.mu.Lock()
+	defer s.using.mu.Unlock()
+	s.using.pins++
+	return func() {
+		s.using.mu.Lock()
+		defer s.using.mu.Unlock()
+		s.using.pins--
+	}
 }
 
 func (u *using) add(segments []segment) {
@@ -31,8 +45,9 @@ func (u *using) done(segments []segment) {
 	}
 }
 
+// has tells whether somebody needs content, or may need all.
 func (u *using) has(d id) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.of[d] > 0
+	return u.of[d] > 0 || u.pins > 0
 }
