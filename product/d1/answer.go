@@ -194,6 +194,11 @@ type place struct{ region, colo string }
 // result, which is the last one's; nil means one each.
 func (a *answer) finish(done sqlite.Answer, groups []int, at place) {
 	a.end()
+	for i := 1; i < len(done.Metas); i++ {
+		if !done.Metas[i].ChangedDB { // one that only reads shows the row of those before it
+			done.Metas[i].LastRowID = done.Metas[i-1].LastRowID
+		}
+	}
 	from, next := 0, 0
 	for n := 0; next < len(done.Metas); n++ {
 		count := 1
