@@ -335,7 +335,7 @@ func hyperdriveDelete(s *session) *cobra.Command {
 				return err
 			}
 			if !yes {
-				return fmt.Errorf("Workers and clients of %s lose their database: add --yes if that is meant", config.Name)
+				return fmt.Errorf("deleting %s takes the database away from its Workers and clients: add --yes if that is meant", config.Name)
 			}
 			if _, err := h.call(cmd.Context(), "DELETE", h.path()+"/"+config.ID, nil, nil); err != nil {
 				return err
