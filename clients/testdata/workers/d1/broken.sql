@@ -1,0 +1,2 @@
+INSERT INTO people (name) VALUES ('lost');
+INSERT INTO nowhere VALUES (1);
