@@ -142,7 +142,8 @@ func (x *request) reachable(snap *spec.Snapshot) []*spec.Account {
 		if x.cred.Only != nil {
 			bucket = x.cred.Only.Bucket
 		}
-		if x.cred.Allows(ReadObjects, id, bucket) || x.cred.Allows(WriteObjects, id, bucket) || x.cred.Allows(ReadBuckets, id, "") {
+		any := slices.ContainsFunc([]Right{ReadObjects, WriteObjects, ReadBuckets, WriteBuckets}, func(r Right) bool { return x.cred.Allows(r, id, bucket) })
+		if any {
 			accounts = append(accounts, a)
 		}
 	}

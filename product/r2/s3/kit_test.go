@@ -205,7 +205,7 @@ func (f *front) request(a ask) *http.Request {
 		f.t.Fatal(err)
 	}
 	path, query, _ := strings.Cut(a.path, "?")
-	r.URL.Opaque, r.URL.RawQuery = "//"+f.host+"/"+path, query
+	r.URL.Opaque, r.URL.RawQuery = "/"+path, query
 	r.Host = f.host
 	if a.host != "" {
 		r.Host = a.host
@@ -308,11 +308,11 @@ func hexSum(s string) string {
 func (a *answer) want(t testing.TB, status int, parts ...string) *answer {
 	t.Helper()
 	if a.StatusCode != status {
-		t.Errorf("%s %s: status %d, want %d: %s", a.Request.Method, a.Request.URL.Opaque, a.StatusCode, status, a.body)
+		t.Errorf("%s %s: status %d, want %d: %.400s", a.Request.Method, a.Request.URL.Opaque, a.StatusCode, status, a.body)
 	}
 	for _, p := range parts {
 		if !strings.Contains(a.body, p) {
-			t.Errorf("%s %s: body has no %q: %s", a.Request.Method, a.Request.URL.Opaque, p, a.body)
+			t.Errorf("%s %s: body has no %q: %.400s", a.Request.Method, a.Request.URL.Opaque, p, a.body)
 		}
 	}
 	return a

@@ -223,7 +223,7 @@ func (f *front) fetch(method, address, body string) *answer {
 			f.t.Fatal(err)
 		}
 		*r = *n
-		r.URL.Opaque = "//" + f.host + u.EscapedPath()
+		r.URL.Opaque = u.EscapedPath()
 	}})
 }
 
