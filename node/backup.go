@@ -175,23 +175,23 @@ func (b *backup) tree(ctx context.Context, top string) error {
 	})
 }
 
+// What SQLite keeps is known by its names: to open and close such a file by hand would drop the locks
+// that SQLite in this process has on it.
+var sqliteSuffixes = []string{".sqlite", ".db"}
+
 // besides are what SQLite keeps beside a database.
 var besides = []string{"-wal", "-shm", "-journal"}
 
 func (b *backup) file(ctx context.Context, name, file string) error {
-	for _, suffix := range besides {
-		if base, ok := strings.CutSuffix(file, suffix); ok {
-			if is, err := archive.IsSQLite(base); err == nil && is {
+	for _, suffix := range sqliteSuffixes {
+		for _, beside := range besides {
+			if strings.HasSuffix(file, suffix+beside) {
 				return nil // its content comes with the database
 			}
 		}
-	}
-	is, err := archive.IsSQLite(file)
-	if err != nil {
-		return err
-	}
-	if is {
-		return b.w.AddSQLite(ctx, name, file, filepath.Join(b.scratch, "copy.sqlite"))
+		if strings.HasSuffix(file, suffix) {
+			return b.w.AddSQLite(ctx, name, file, filepath.Join(b.scratch, "copy"))
+		}
 	}
 	return b.w.AddFile(ctx, name, file)
 }

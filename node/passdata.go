@@ -87,7 +87,7 @@ func (n *Node) successorAnswers(ctx context.Context, ex *edge.Exchange, t ticket
 		host = net.JoinHostPort(q.Host, q.Port)
 	}
 	// Opaque keeps path and query as they came.
-	r := (&http.Request{Method: q.Method, URL: &url.URL{Scheme: q.Scheme, Host: host, Opaque: "//" + host + q.URI()}, Host: host, Header: http.Header{}}).WithContext(ctx)
+	r := (&http.Request{Method: q.Method, URL: &url.URL{Scheme: "http", Host: host, Opaque: "//" + host + q.URI()}, Host: host, Header: http.Header{}}).WithContext(ctx)
 	for _, f := range q.Header.Fields() {
 		r.Header[f.Name] = append(r.Header[f.Name], f.Value)
 	}

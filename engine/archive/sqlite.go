@@ -4,31 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
 	"zombiezen.com/go/sqlite"
 )
-
-const sqliteHead = "SQLite format 3\x00"
-
-// IsSQLite tells whether a file is a SQLite database.
-func IsSQLite(path string) (bool, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	head := make([]byte, len(sqliteHead))
-	if _, err := io.ReadFull(f, head); err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return false, nil
-		}
-		return false, err
-	}
-	return string(head) == sqliteHead, nil
-}
 
 // AddSQLite adds a database that may be in use by others, also in other processes, as it is at one
 // moment, with all that was committed before. The copy is made next to scratch first.
