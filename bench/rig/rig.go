@@ -95,6 +95,9 @@ type Node struct {
 	HTTPS     string `json:"https"`
 	DNS       string `json:"dns"`
 	AccountID string `json:"account_id"`
+
+	HyperdrivePostgres string `json:"hyperdrive_postgres"`
+
 	TokenFile string `json:"token_file"`
 	CAFile    string `json:"ca_file"`
 
