@@ -88,7 +88,7 @@ func (c *conn) importOne(sql string, done *Imported) error {
 		return err
 	}
 	m := Meta{Changes: c.raw.TotalChanges() - changes}
-	p.count(&m, rows)
+	p.count(&m, rows, c.raw.Changes())
 	done.RowsRead += m.RowsRead
 	done.RowsWritten += m.RowsWritten
 	if c.raw.Autocommit() {

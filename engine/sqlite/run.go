@@ -238,7 +238,7 @@ func (c *conn) step(i int, r Request, p *prepared) (m Meta, err error) {
 	} else {
 		m.ChangedDB = m.Changes != 0 || m.LastRowID != last || m.SizeAfter != before || c.d.seq.Load() != seq
 	}
-	p.count(&m, rows)
+	p.count(&m, rows, c.raw.Changes())
 	m.Duration = time.Since(started)
 	return m, nil
 }
@@ -257,7 +257,6 @@ func (c *conn) bind(p *prepared, args []any) error {
 
 // rows steps through p and returns how many rows it gave.
 func (c *conn) rows(i int, sink Sink, p *prepared) (n int64, err error) {
-	p.plan.arm(p.stmt)
 	more, err := p.stmt.Step()
 	if err != nil {
 		return 0, err

@@ -78,6 +78,9 @@ func (c *Conn) Autocommit() bool { return lib.Xsqlite3_get_autocommit(c.tls, c.d
 // TotalChanges returns the rows changed since the connection was opened, by triggers as well.
 func (c *Conn) TotalChanges() int64 { return lib.Xsqlite3_total_changes64(c.tls, c.db) }
 
+// Changes returns the rows that the statement that ended last changed itself, without its triggers.
+func (c *Conn) Changes() int64 { return lib.Xsqlite3_changes64(c.tls, c.db) }
+
 // LastInsertRowID returns the rowid that was inserted last.
 func (c *Conn) LastInsertRowID() int64 { return lib.Xsqlite3_last_insert_rowid(c.tls, c.db) }
 
