@@ -15,8 +15,9 @@ const queueWorker = `import { DurableObject } from "cloudflare:workers";
 export class Book extends DurableObject {
   async fetch(request) {
     if (request.method === "GET") return Response.json([...(await this.ctx.storage.list({ prefix: "d" })).values()]);
+    const note = await request.json();
     const n = ((await this.ctx.storage.get("n")) ?? 0) + 1;
-    await this.ctx.storage.put({ n, ["d" + String(n).padStart(8, "0")]: await request.json() });
+    await this.ctx.storage.put({ n, ["d" + String(n).padStart(8, "0")]: note });
     return new Response("noted");
   }
 }

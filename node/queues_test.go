@@ -80,7 +80,8 @@ func TestQueueVerdicts(t *testing.T) {
 
 func TestQueueOfFailingWorker(t *testing.T) {
 	r := newQueueRig(up(t, t.TempDir()), `{"batch_size":1,"max_wait_time_ms":0,"max_retries":2,"max_concurrency":1}`)
-	r.post("/send", `{"does":"loop once"}`)
+	r.site = r.deploy("worker", script{source: queueWorker, meta: queueBindings[:strings.Index(queueBindings, `,"migrations"`)] + `,"limits":{"cpu_ms":300}`})
+	r.must("POST", "/queues/"+r.queue+"/messages", `{"body":{"does":"loop once"}}`, nil)
 	got := r.await(2) // the child is ended for its CPU time, and the message comes again
 	if want := []string{`work#1 {"does":"loop once"}`, `work#2 {"does":"loop once"}`}; !slices.Equal(got, want) {
 		t.Errorf("delivered %q, want %q", got, want)
