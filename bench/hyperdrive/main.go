@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"selvage/bench/rig"
 )
@@ -77,7 +78,7 @@ func (b *bench) run() error {
 		return err
 	}
 	b.stop = append(b.stop, node.Stop)
-	idle := rig.RSS(node.PID())
+	idle := rig.MemoryOf(node.PID()).RSS // without the children that run Workers
 	plain, err := b.config(node, direct, "plain", map[string]any{"disabled": true})
 	if err != nil {
 		return err
@@ -325,8 +326,8 @@ func (b *bench) memory(idle int64, bouncer, plain peer) error {
 					return err
 				}
 				running = false
-			default:
-				most = max(most, rig.RSS(p.pid))
+			case <-time.After(200 * time.Millisecond):
+				most = max(most, rig.MemoryOf(p.pid).RSS)
 			}
 		}
 		values := map[string]float64{"RSS MB": float64(most) / (1 << 20)}
