@@ -62,14 +62,15 @@ func Start(t testing.TB, settings ...string) *Server {
 	if err := os.WriteFile(secret, []byte(Password), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.tool("initdb", "-D", s.data(), "-U", "owner", "--pwfile="+secret, "--auth=scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+	s.tool("initdb", "-D", s.Data(), "-U", "owner", "--pwfile="+secret, "--auth=scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "-N")
 	s.Port = freePort(t)
 	s.Up()
 	t.Cleanup(s.Kill)
 	return s
 }
 
-func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+// Data is the directory of the server's files.
+func (s *Server) Data() string { return filepath.Join(s.dir, "data") }
 
 // Addr is where the server listens.
 func (s *Server) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.Port) }
@@ -100,7 +101,7 @@ func (s *Server) tool(name string, args ...string) {
 // Up starts the server, if it does not run.
 func (s *Server) Up() {
 	s.t.Helper()
-	args := []string{"-D", s.data(), "-p", strconv.Itoa(s.Port), "-h", "127.0.0.1", "-k", s.dir, "-F", "-c", "shared_buffers=16MB", "-c", "max_connections=200"}
+	args := []string{"-D", s.Data(), "-p", strconv.Itoa(s.Port), "-h", "127.0.0.1", "-k", s.dir, "-F", "-c", "shared_buffers=16MB", "-c", "max_connections=200"}
 	for _, set := range s.more {
 		args = append(args, "-c", set)
 	}
@@ -150,4 +151,32 @@ func freePort(t testing.TB) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Own gives files in Data to the server's user.
+func (s *Server) Own(names ...string) {
+	s.t.Helper()
+	for _, n := range names {
+		if err := os.Chown(filepath.Join(s.Data(), n), s.uid, s.gid); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// Configure restarts the server with further settings.
+func (s *Server) Configure(settings ...string) {
+	s.t.Helper()
+	s.Stop()
+	s.more = append(s.more, settings...)
+	s.Up()
+}
+
+// Access replaces pg_hba.conf by lines.
+func (s *Server) Access(lines ...string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.Data(), "pg_hba.conf"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.Stop() // a reload tells not when it is done
+	s.Up()
 }

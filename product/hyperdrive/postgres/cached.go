@@ -51,8 +51,8 @@ func (t *tee) land(body []byte) {
 // batch is what is looked up: messages that begin and end a transaction, and ask one query.
 type batch struct {
 	key   []byte
-	size  int // of the messages
-	text  []byte // the query
+	size  int        // of the messages
+	text  []byte     // the query
 	name  string     // of the statement that Parse names or Bind uses
 	st    *statement // nil for a simple query
 	parse bool       // there is a Parse
