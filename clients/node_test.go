@@ -23,6 +23,7 @@ type node struct {
 	HTTP      string `json:"http"`
 	HTTPS     string `json:"https"`
 	DNS       string `json:"dns"`
+	S3        string `json:"s3"`
 	AccountID string `json:"account_id"`
 	TokenFile string `json:"token_file"`
 	CAFile    string `json:"ca_file"`

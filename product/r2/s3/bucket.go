@@ -128,7 +128,7 @@ func (x *request) createBucket() error {
 	if v := x.r.Header.Get("X-Amz-Bucket-Object-Lock-Enabled"); v != "" && !strings.EqualFold(v, "false") {
 		return badHeader("x-amz-bucket-object-lock-enabled", v)
 	}
-	if v := x.r.Header.Get("X-Amz-Acl"); v != "" && v != "private" {
+	if v := x.r.Header.Get("X-Amz-Acl"); v != "" && !slices.Contains(cannedACLs, v) {
 		return badHeader("x-amz-acl", v)
 	}
 	location := strings.ToLower(in.Location)

@@ -79,7 +79,9 @@ func appendHeader(b []byte, r *http.Request, name string) []byte {
 	case "host":
 		return appendTrimmed(b, r.Host)
 	case "content-length":
-		return strconv.AppendInt(b, r.ContentLength, 10)
+		return strconv.AppendInt(b, max(0, r.ContentLength), 10)
+	case "transfer-encoding": // net/http takes it out of the fields
+		return append(b, strings.Join(r.TransferEncoding, ",")...)
 	}
 	for i, v := range r.Header[http.CanonicalHeaderKey(name)] {
 		if i > 0 {

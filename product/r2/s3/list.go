@@ -34,8 +34,6 @@ func (x *request) listObjects() error {
 			return invalidArgument("The continuation token provided is incorrect")
 		}
 		after = string(raw)
-	} else if q.Has("continuation-token") {
-		return invalidArgument("The continuation token provided is incorrect")
 	}
 	// A page of nothing says whether there is anything.
 	page, err := x.s.o.Objects.List(x.r.Context(), x.stored(), store.ListOptions{Prefix: prefix, Delimiter: delimiter, After: after, Limit: max(1, min(limit, store.MaxList))})
@@ -75,7 +73,9 @@ func (x *request) listObjects() error {
 	if v2 {
 		d.number("KeyCount", int64(len(page.Objects)+len(page.Prefixes)))
 		d.optional("StartAfter", encode(q.Get("start-after")))
-		d.optional("ContinuationToken", q.Get("continuation-token"))
+		if q.Has("continuation-token") {
+			d.text("ContinuationToken", q.Get("continuation-token"))
+		}
 		if page.Truncated && page.Next != "" {
 			d.text("NextContinuationToken", base64.RawURLEncoding.EncodeToString([]byte(page.Next)))
 		}

@@ -92,7 +92,7 @@ func writeMetadata(h http.Header, o *store.Object) {
 			missing++
 			continue
 		}
-		h[http.CanonicalHeaderKey(metaPrefix+name)] = []string{headerText(value)}
+		h["x-amz-meta-"+name] = []string{headerText(value)} // as it stands: botocore keeps the case
 	}
 	if missing > 0 {
 		h["X-Amz-Missing-Meta"] = []string{strconv.Itoa(missing)}
