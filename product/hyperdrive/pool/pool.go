@@ -32,6 +32,7 @@ type Options struct {
 
 const (
 	dialTime   = 10 * time.Second
+	spare      = time.Second // that a wait may last longer than it should
 	firstPause = 50 * time.Millisecond
 	maxPause   = 2 * time.Second
 )
@@ -123,10 +124,14 @@ func (p *Pool) Get(ctx context.Context, source string) (*Lease, error) {
 	p.stats.Waits++
 	p.dialMore()
 	p.mu.Unlock()
+	t := time.NewTimer(p.o.Wait + spare)
+	defer t.Stop()
 	select {
 	case <-w.done:
 	case <-ctx.Done():
 		p.giveUp(w, ctx.Err())
+	case <-t.C: // nobody sweeps any more
+		p.giveUp(w, ErrTimeout)
 	}
 	p.mu.Lock()
 	p.stats.Waited += time.Since(since)
