@@ -53,7 +53,7 @@ func deployNumbers(t testing.TB, p *process) *numbers {
 	if err := p.upload("numbers", string(source), bindings, `"migrations":{"new_tag":"v1","steps":[{"new_sqlite_classes":["Numbers"]}]}`); err != nil {
 		t.Fatalf("%v\n%s", err, p.log)
 	}
-	if err := p.call("POST", account+"/queues/"+queue.ID+"/consumers", `{"type":"worker","script_name":"numbers","settings":{"batch_size":20,"max_wait_time_ms":200}}`, nil); err != nil {
+	if err := p.call("POST", account+"/queues/"+queue.ID+"/consumers", `{"type":"worker","script_name":"numbers","settings":{"batch_size":100,"max_wait_time_ms":200,"max_retries":100}}`, nil); err != nil {
 		t.Fatal(err)
 	}
 	n := &numbers{t: t, site: siteOf(t, p, "numbers"), acked: map[string][]int64{}, made: map[string]string{"kv": kv.ID, "d1": d1.UUID, "queues": queue.ID}}
@@ -139,6 +139,24 @@ func (n *numbers) check(acked map[string][]int64) {
 			n.t.Errorf("%s lacks %d of %d", product, missing, len(list))
 		}
 	}
+}
+
+// more waits until so many more numbers are acknowledged in all.
+func (n *numbers) more(count int) {
+	n.t.Helper()
+	total := func() (all int) {
+		for _, list := range n.acknowledged() {
+			all += len(list)
+		}
+		return all
+	}
+	before := total()
+	eventually(n.t, func() error {
+		if now := total(); now < before+count {
+			return fmt.Errorf("%d numbers more, want %d", now-before, count)
+		}
+		return nil
+	})
 }
 
 // enough waits until each product has so many more numbers.

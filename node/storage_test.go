@@ -23,7 +23,8 @@ func TestStoredSurvivesKills(t *testing.T) {
 	n := deployNumbers(t, p)
 	stop := n.start(2)
 	for range kills {
-		time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond)
+		n.more(5 + rand.IntN(15))
+		time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
 		if rand.IntN(3) > 0 {
 			if err := p.call("POST", "/accounts/"+p.AccountID+"/selvage/workers/scripts/numbers/kill", "{}", nil); err != nil {
 				t.Fatal(err)
