@@ -22,6 +22,21 @@ var bookmarkForm = regexp.MustCompile(`^([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{8}
 
 func (d *database) bookmark(seq uint64) Bookmark { return bookmarkOf(d.about.ID, seq) }
 
+// bookmarkNow is bookmark for the seq that everybody asks for now.
+func (d *database) bookmarkNow(seq uint64) Bookmark {
+	if m := d.mark.Load(); m != nil && m.seq == seq {
+		return m.bookmark
+	}
+	b := d.bookmark(seq)
+	d.mark.Store(&marked{seq, b})
+	return b
+}
+
+type marked struct {
+	seq      uint64
+	bookmark Bookmark
+}
+
 func bookmarkOf(id string, seq uint64) Bookmark {
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("bookmark "+id+" "), seq))
 	return Bookmark(fmt.Sprintf("%08x-%08x-00000000-%s", seq>>32, seq&0xffffffff, hex.EncodeToString(sum[:16])))

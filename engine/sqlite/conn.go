@@ -29,8 +29,12 @@ type conn struct {
 	trusted  bool     // what is prepared is ours
 	prepared prepared // what the authorizer saw of the statement that is being prepared
 
-	stopped func() error // why what runs has to stop
-	cause   error
+	ctx       context.Context // of the run: it is asked by look, which SQLite calls
+	until     time.Time
+	unwatched bool  // what runs now has to end whatever happens
+	cause     error // why the run had to stop
+
+	sized sized
 }
 
 // prepared is a statement with what is known of it.
@@ -65,11 +69,11 @@ func (c *conn) guard(writer bool) error {
 			return err
 		}
 	}
+	c.raw.KeepConstantsLocal()
 	if err := c.raw.Authorize(c.allow); err != nil {
 		return err
 	}
 	c.raw.OnProgress(checkEvery, c.look)
-	c.stopped = func() error { return nil }
 	setup := []string{"PRAGMA synchronous=FULL", "PRAGMA cache_size=-1000", "PRAGMA busy_timeout=10000", "PRAGMA journal_size_limit=4194304"}
 	if writer {
 		pages := l.DatabaseBytes / pageSize
@@ -88,10 +92,11 @@ func (c *conn) guard(writer bool) error {
 
 // look decides, while a statement runs, whether it has to stop.
 func (c *conn) look() bool {
-	if c.cause == nil {
-		c.cause = c.stopped()
+	err := c.why()
+	if err != nil && c.cause == nil {
+		c.cause = err
 	}
-	return c.cause != nil
+	return err != nil
 }
 
 // prepare returns a statement of strangers, from the cache if it is there, and what follows it. A nil one means there is
@@ -191,8 +196,26 @@ func (c *conn) ask(sql string) (int64, error) {
 	}
 }
 
+// sized is a size and the transaction it is of.
+type sized struct {
+	seq   uint64
+	bytes int64
+}
+
 // size returns the bytes of the pages that are in use.
 func (c *conn) size() (int64, error) {
+	seq := c.d.seq.Load()
+	if c.sized.bytes > 0 && c.sized.seq == seq && c.raw.Autocommit() {
+		return c.sized.bytes, nil
+	}
+	bytes, err := c.measure()
+	if err == nil && c.raw.Autocommit() {
+		c.sized = sized{seq, bytes} // what a reader sees is at least as new as seq
+	}
+	return bytes, err
+}
+
+func (c *conn) measure() (int64, error) {
 	pages, err := c.ask("PRAGMA page_count")
 	if err != nil {
 		return 0, err
@@ -209,32 +232,34 @@ func (c *conn) close() error {
 	return c.raw.Close()
 }
 
-// watched runs f, whose statements stop when ctx ends or the time is up.
+// watched runs f, whose statements stop when ctx ends or the time is up: SQLite asks look every few hundred microseconds.
 func (c *conn) watched(ctx context.Context, limit time.Duration, f func() error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
-	defer cancel()
-	why := func() error {
-		switch {
-		case c.d.ending.Load():
-			return errGone
-		case c.d.s.life.Err() != nil:
-			return errStopping
-		}
-		return context.Cause(ctx)
-	}
-	c.stopped, c.cause = why, nil
-	fired := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { c.raw.Interrupt(); close(fired) })
+	c.ctx, c.until, c.cause, c.unwatched = ctx, time.Now().Add(limit), nil, false
 	err := f()
-	if !stop() {
-		<-fired
+	c.ctx, c.unwatched = nil, false
+	if err == nil || c.cause == nil {
+		return err
 	}
-	c.stopped, c.cause = func() error { return nil }, nil
 	var e *raw.Error
 	if errors.As(err, &e) && e.Primary() == lib.SQLITE_INTERRUPT {
-		if cause := why(); cause != nil {
-			return cause
-		}
+		return c.cause
 	}
 	return err
+}
+
+// why returns why what runs has to stop, nil if it has not.
+func (c *conn) why() error {
+	switch {
+	case c.ctx == nil || c.unwatched:
+		return nil
+	case c.d.ending.Load():
+		return errGone
+	case c.d.s.life.Err() != nil:
+		return errStopping
+	case c.ctx.Err() != nil:
+		return c.ctx.Err()
+	case time.Now().After(c.until):
+		return errTooLong
+	}
+	return nil
 }

@@ -176,7 +176,7 @@ func (p *plan) innermost(address int) int {
 }
 
 // counts are what SQLite counted in a run.
-type counts [raw.Counters]int64
+type counts [raw.Counters]uint32
 
 // count fills in what the run of p read and wrote, of which rows came out and direct were changed without triggers. The
 // statement is not reset yet.
@@ -184,15 +184,12 @@ func (p *prepared) count(m *Meta, rows, direct int64) {
 	if p.stmt.ProgramID() != p.plan.id {
 		p.plan = planOf(p.stmt) // translated anew for a changed schema: exact from the next run on
 	}
-	var c counts
-	for i := range c {
-		c[i] = p.stmt.TakeCounter(i)
-	}
+	c := counts(p.stmt.TakeCounters())
 	q := &p.plan
-	m.RowsRead = c[0] + c[lib.SQLITE_STMTSTATUS_FULLSCAN_STEP] + c[lib.SQLITE_STMTSTATUS_SORT] + c[lib.SQLITE_STMTSTATUS_AUTOINDEX]
+	m.RowsRead = int64(c[0]) + int64(c[lib.SQLITE_STMTSTATUS_FULLSCAN_STEP]) + int64(c[lib.SQLITE_STMTSTATUS_SORT]) + int64(c[lib.SQLITE_STMTSTATUS_AUTOINDEX])
 	for _, l := range q.loops {
 		if l.counter >= lib.SQLITE_STMTSTATUS_FILTER_MISS {
-			m.RowsRead += c[l.counter]
+			m.RowsRead += int64(c[l.counter])
 		}
 	}
 	found := rows > 0 || m.Changes > 0
@@ -237,7 +234,7 @@ func (p *plan) times(in int, c *counts) int64 {
 	}
 	n := p.times(l.around, c)
 	if l.counter >= 0 {
-		n += c[l.counter]
+		n += int64(c[l.counter])
 	}
 	return n
 }

@@ -42,6 +42,7 @@ type database struct {
 
 	lastRowID atomic.Int64 // of the writer
 	seq       atomic.Uint64
+	mark      atomic.Pointer[marked] // the bookmark of seq
 
 	reading chan struct{} // a token for each reader in use
 	idle    idle
@@ -172,9 +173,13 @@ func (d *database) takeTurn(ctx context.Context) error {
 		return nil
 	default:
 	}
+	late := time.NewTimer(d.s.o.Limits.Duration)
+	defer late.Stop()
 	select {
 	case <-d.turn:
 		return nil
+	case <-late.C:
+		return errOverloaded
 	case <-ctx.Done():
 		return overloaded(ctx)
 	}
@@ -182,12 +187,28 @@ func (d *database) takeTurn(ctx context.Context) error {
 
 func (d *database) giveTurn() { d.turn <- struct{}{} }
 
-// reader returns a connection for reading. Give it back with giveReader.
-func (d *database) reader(ctx context.Context) (*conn, error) {
+func (d *database) readerTurn(ctx context.Context) error {
 	select {
 	case d.reading <- struct{}{}:
+		return nil
+	default:
+	}
+	late := time.NewTimer(d.s.o.Limits.Duration)
+	defer late.Stop()
+	select {
+	case d.reading <- struct{}{}:
+		return nil
+	case <-late.C:
+		return errOverloaded
 	case <-ctx.Done():
-		return nil, overloaded(ctx)
+		return overloaded(ctx)
+	}
+}
+
+// reader returns a connection for reading. Give it back with giveReader.
+func (d *database) reader(ctx context.Context) (*conn, error) {
+	if err := d.readerTurn(ctx); err != nil {
+		return nil, err
 	}
 	d.idle.mu.Lock()
 	if n := len(d.idle.conns); n > 0 {

@@ -171,6 +171,37 @@ func TestSlowStatementsStopNobody(t *testing.T) {
 	must(t, s, "INSERT INTO t VALUES (1)")
 }
 
+// A statement cannot hold more memory than there is for it.
+func TestMemoryIsBounded(t *testing.T) {
+	s := open(t, sqlite.Options{Memory: 64 << 20})
+	must(t, s, "CREATE TABLE t (x)")
+	before := resident(t)
+	wide := make([]string, 90)
+	for i := range wide {
+		args := make([]string, 30)
+		for j := range args {
+			args[j] = fmt.Sprintf("hex(zeroblob(%d))", 900_000+i*100+j)
+		}
+		wide[i] = "max(" + strings.Join(args, ",") + ")"
+	}
+	for _, sql := range []string{
+		"SELECT " + strings.Join(wide, ","),
+		"SELECT randomblob(1900000)" + strings.Repeat(", randomblob(1900000)", 99),
+		"WITH RECURSIVE c(x) AS (SELECT randomblob(500000) UNION ALL SELECT randomblob(500000) FROM c LIMIT 200) SELECT group_concat(x, '') FROM c",
+		"WITH RECURSIVE c(x) AS (SELECT randomblob(500000) UNION SELECT randomblob(500000) FROM c LIMIT 200) SELECT count(*) FROM c ORDER BY 1",
+		"SELECT json_group_array(hex(zeroblob(10000))) FROM (WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 1000) SELECT n FROM c)",
+	} {
+		_, _, err := do(t.Context(), s, sql)
+		if k := fault.KindOf(err); err != nil && k != fault.Unavailable && k != fault.TooMuch {
+			t.Errorf("%.60s: %v", sql, err)
+		}
+		if got := resident(t) - before; got > 400<<20 {
+			t.Fatalf("%.60s: %d MiB more are resident", sql, got>>20)
+		}
+	}
+	must(t, s, "INSERT INTO t VALUES (1)")
+}
+
 func TestBatchIsAllOrNothing(t *testing.T) {
 	s := open(t, sqlite.Options{})
 	must(t, s, "CREATE TABLE t (x UNIQUE)")

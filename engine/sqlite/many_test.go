@@ -178,3 +178,16 @@ func TestDamageIsFound(t *testing.T) {
 		t.Errorf("mended: %s", got)
 	}
 }
+
+// resident returns the memory of this process.
+func resident(t testing.TB) int64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Skip(err)
+	}
+	var size, pages int64
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
+}

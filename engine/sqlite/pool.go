@@ -12,12 +12,8 @@ import (
 
 // acquire returns the open database of that name, opening it and closing an idle one where there is no room. Release it.
 func (s *Store) acquire(ctx context.Context, name string) (*database, error) {
-	dir, err := s.dir(name)
-	if err != nil {
-		return nil, err
-	}
 	for {
-		d, victim, wait, err := s.claim(name, dir)
+		d, victim, wait, err := s.claim(name)
 		switch {
 		case err != nil:
 			return nil, err
@@ -32,17 +28,28 @@ func (s *Store) acquire(ctx context.Context, name string) (*database, error) {
 				s.o.Observe.Logger().Error("close database", "name", victim.name, "error", err)
 			}
 		default:
-			select {
-			case <-wait:
-			case <-ctx.Done():
-				return nil, overloaded(ctx)
+			if err := s.waitRoom(ctx, wait); err != nil {
+				return nil, err
 			}
 		}
 	}
 }
 
+func (s *Store) waitRoom(ctx context.Context, changed <-chan struct{}) error {
+	late := time.NewTimer(s.o.Limits.Duration)
+	defer late.Stop()
+	select {
+	case <-changed:
+		return nil
+	case <-late.C:
+		return errOverloaded
+	case <-ctx.Done():
+		return overloaded(ctx)
+	}
+}
+
 // claim returns the database with one user more, or an idle one to close first, or when to ask again.
-func (s *Store) claim(name, dir string) (d, victim *database, wait <-chan struct{}, err error) {
+func (s *Store) claim(name string) (d, victim *database, wait <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -50,11 +57,15 @@ func (s *Store) claim(name, dir string) (d, victim *database, wait <-chan struct
 	}
 	if d := s.open[name]; d != nil {
 		if d.closing || d.ending.Load() {
-			return nil, nil, s.changed, nil
+			return nil, nil, s.change(), nil
 		}
 		d.users++
 		d.used = time.Now()
 		return d, nil, nil, nil
+	}
+	dir, err := s.dir(name)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	if len(s.open) >= s.o.MaxOpen {
 		for _, o := range s.open {
@@ -66,7 +77,7 @@ func (s *Store) claim(name, dir string) (d, victim *database, wait <-chan struct
 			victim.closing = true
 			return nil, victim, nil, nil
 		}
-		return nil, nil, s.changed, nil
+		return nil, nil, s.change(), nil
 	}
 	d = &database{s: s, name: name, dir: dir, ready: make(chan struct{})}
 	d.users, d.used = 1, time.Now()
@@ -112,8 +123,18 @@ func (s *Store) release(d *database) {
 
 // wake wakes those who wait for room. s.mu is held.
 func (s *Store) wake() {
-	close(s.changed)
-	s.changed = make(chan struct{})
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+// change returns what is closed at the next wake. s.mu is held.
+func (s *Store) change() <-chan struct{} {
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
 }
 
 // shut closes a database that was marked as closing and has no users.
@@ -141,7 +162,7 @@ func (s *Store) alone(ctx context.Context, name string) (release func(), err err
 	close(held.ready)
 	for {
 		s.mu.Lock()
-		d, wait := s.open[name], s.changed
+		d, wait := s.open[name], s.change()
 		if d == nil {
 			s.open[name] = held
 			s.mu.Unlock()
@@ -176,9 +197,11 @@ func (s *Store) alone(ctx context.Context, name string) (release func(), err err
 	}
 }
 
+var errOverloaded = fault.New(fault.Unavailable, "D1 DB is overloaded. Requests queued for too long.")
+
 func overloaded(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
-	return fault.New(fault.Unavailable, "D1 DB is overloaded. Requests queued for too long.")
+	return errOverloaded
 }

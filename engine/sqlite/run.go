@@ -29,8 +29,6 @@ func (s *Store) Run(ctx context.Context, name string, r Request) (Answer, error)
 	if err := s.checkRequest(r); err != nil {
 		return Answer{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*s.o.Limits.Duration) // half of it to wait for a turn
-	defer cancel()
 	d, err := s.acquire(ctx, name)
 	if err != nil {
 		return Answer{}, err
@@ -59,7 +57,7 @@ func (d *database) run(ctx context.Context, r Request) (Answer, error) {
 		a, err := c.transact(ctx, r, true)
 		d.giveReader(c)
 		if !errors.Is(err, errWrites) {
-			a.Bookmark = d.bookmark(seq)
+			a.Bookmark = d.bookmarkNow(seq)
 			return a, err
 		}
 	}
@@ -71,7 +69,7 @@ func (d *database) run(ctx context.Context, r Request) (Answer, error) {
 	}
 	a, err := d.writer.transact(ctx, r, false)
 	d.lastRowID.Store(d.writer.raw.LastInsertRowID())
-	a.Bookmark = d.bookmark(d.seq.Load())
+	a.Bookmark = d.bookmarkNow(d.seq.Load())
 	full := int64(d.hist.waiting())*frameBytes > d.s.o.WAL
 	d.giveTurn()
 	if full {
@@ -179,7 +177,7 @@ func (c *conn) begin(reading bool) error {
 
 // abandon rolls back, though the time is up.
 func (c *conn) abandon(finish func(string) error) error {
-	c.stopped, c.cause = func() error { return nil }, nil
+	c.unwatched = true
 	if err := finish("ROLLBACK"); err != nil {
 		c.broken = true
 		return fmt.Errorf("roll back: %w", err)
@@ -301,8 +299,11 @@ func rowBytes(s *raw.Stmt) int64 {
 
 // explain gives errors of SQLite the kind that callers decide on.
 func (d *database) explain(err error) error {
+	if err == nil {
+		return nil
+	}
 	var e *raw.Error
-	if err == nil || !errors.As(err, &e) {
+	if !errors.As(err, &e) {
 		return err
 	}
 	switch e.Primary() {

@@ -58,11 +58,13 @@ func (d *database) settle(ctx context.Context) error {
 	err := d.archive()
 	due := err == nil && d.hist.snapshotDue(d.bytes())
 	d.giveTurn()
-	if err != nil || !due {
+	if err != nil {
 		return err
 	}
-	if err := d.snapshot(ctx); err != nil {
-		return fmt.Errorf("snapshot: %w", err)
+	if due {
+		if err := d.snapshot(ctx); err != nil {
+			return fmt.Errorf("snapshot: %w", err)
+		}
 	}
 	if err := d.takeTurn(ctx); err != nil {
 		return err

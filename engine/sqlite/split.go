@@ -204,6 +204,16 @@ func blank(sql string) bool { return len(Split(sql)) == 0 }
 
 // firstWord returns the word that sql begins with, after white space, comments and parentheses.
 func firstWord(sql string) string {
+	plain := strings.TrimLeft(sql, " \t\r\n(")
+	for i := range len(plain) {
+		if wordByte(plain[i]) {
+			continue
+		}
+		if i > 0 {
+			return plain[:i]
+		}
+		break
+	}
 	s := newScannerOver(sql)
 	for {
 		before := len(s.text)

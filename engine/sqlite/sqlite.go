@@ -23,6 +23,7 @@ type Options struct {
 	History   int64         // bytes of history of one database, beyond 4 times its size: 1 GiB
 	WAL       int64         // bytes of a WAL that are moved to history and database at once: 4 MiB
 	Snapshot  int64         // bytes of history between two snapshots, or the database's size if that is more: 16 MiB
+	Memory    int64         // bytes that SQLite may hold in this process, for all databases: 1 GiB
 	Limits    Limits
 }
 

@@ -11,10 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"selvage/engine/sqlite/raw"
 	"selvage/foundation/fault"
 )
 
@@ -25,7 +27,7 @@ type Store struct {
 
 	mu      sync.Mutex // guards the fields below
 	open    map[string]*database
-	changed chan struct{} // closed and replaced when a database was let go
+	changed chan struct{} // closed when a database was let go; nil while nobody waits
 	closed  bool
 
 	work sync.WaitGroup // archiving in the background
@@ -50,11 +52,12 @@ func Open(o Options) (*Store, error) {
 	o.History = or(o.History, 1<<30)
 	o.WAL = or(o.WAL, 4<<20)
 	o.Snapshot = or(o.Snapshot, 16<<20)
+	raw.LimitMemory(or(o.Memory, 1<<30))
 	o.Limits = o.Limits.withDefaults()
 	if err := os.MkdirAll(filepath.Join(o.Dir, trash), 0o700); err != nil {
 		return nil, fmt.Errorf("open databases: %w", err)
 	}
-	s := &Store{o: o, open: map[string]*database{}, changed: make(chan struct{})}
+	s := &Store{o: o, open: map[string]*database{}}
 	s.life, s.gone = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -245,20 +248,72 @@ func (s *Store) anyOpen() (*database, <-chan struct{}) {
 	if len(s.open) == 0 {
 		return nil, nil
 	}
-	return nil, s.changed
+	return nil, s.change()
 }
 
 // Maintain closes idle databases, archives what was written and prunes history, until ctx ends.
 func (s *Store) Maintain(ctx context.Context) error {
 	tick := time.NewTicker(max(s.o.Idle/4, 50*time.Millisecond))
 	defer tick.Stop()
+	daily := time.NewTicker(24 * time.Hour)
+	defer daily.Stop()
+	s.emptyTrash()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			s.tidy(ctx)
+		case <-daily.C:
+			s.emptyTrash()
+			s.Prune(ctx)
 		}
+	}
+}
+
+// emptyTrash removes what a crash left of databases that were being made or deleted.
+func (s *Store) emptyTrash() {
+	dir := filepath.Join(s.o.Dir, trash)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		// Another process may be at work in there while it hands over.
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+// Prune removes history that is older than the retention, of databases that nobody writes as well. Maintain calls it every
+// day.
+func (s *Store) Prune(ctx context.Context) {
+	old := s.o.Clock.Now().Add(-s.o.Retention)
+	var due []string
+	filepath.WalkDir(s.o.Dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || ctx.Err() != nil || e.Name() == trash {
+			return filepath.SkipDir
+		}
+		if e.IsDir() || filepath.Ext(path) != segmentSuffix {
+			return nil
+		}
+		if info, err := e.Info(); err == nil && info.ModTime().Before(old) {
+			if name, err := filepath.Rel(s.o.Dir, filepath.Dir(filepath.Dir(path))); err == nil && !slices.Contains(due, name) {
+				due = append(due, name)
+			}
+		}
+		return nil
+	})
+	for _, name := range due {
+		d, err := s.acquire(ctx, filepath.ToSlash(name))
+		if err != nil {
+			continue
+		}
+		if err := d.settle(ctx); err != nil && ctx.Err() == nil {
+			s.o.Observe.Logger().Error("prune history", "name", name, "error", err)
+		}
+		s.release(d)
 	}
 }
 

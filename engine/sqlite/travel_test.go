@@ -225,6 +225,26 @@ func TestHistoryIsPruned(t *testing.T) {
 	}
 }
 
+// Of a database that nobody writes any more only its last state stays.
+func TestHistoryOfTheIdleIsPruned(t *testing.T) {
+	w := newWorld(t, 9, sqlite.Options{Retention: 24 * time.Hour})
+	w.write("CREATE TABLE t (id INTEGER PRIMARY KEY, a, b)")
+	w.write("INSERT INTO t (b) VALUES (randomblob(1000000))")
+	w.write("DELETE FROM t")
+	w.reopen()
+	w.now = time.Now() // the files' times are the machine's
+	w.pass(48 * time.Hour)
+	for range 2 { // a snapshot, which is too young at first, then what is before it
+		w.s.Prune(t.Context())
+		w.pass(48 * time.Hour)
+	}
+	st, err := w.s.Stat(t.Context(), "acme/one")
+	if err != nil || st.HistoryBytes > 1_500_000 { // the pages, free ones too, once
+		t.Errorf("history holds %d bytes, %v", st.HistoryBytes, err)
+	}
+	w.travel(w.marks[len(w.marks)-1])
+}
+
 func TestBookmarksOfOthersAreRefused(t *testing.T) {
 	s := open(t, sqlite.Options{})
 	must(t, s, "CREATE TABLE t (x)")

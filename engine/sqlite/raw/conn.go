@@ -6,6 +6,7 @@ package raw
 import (
 	"fmt"
 	"runtime"
+	"sync"
 	"unsafe"
 
 	"modernc.org/libc"
@@ -30,7 +31,7 @@ type Conn struct {
 // Open opens the file at path. flags is SQLITE_OPEN_...: OpenReadWrite, OpenCreate, OpenReadOnly.
 func Open(path string, flags int32) (*Conn, error) {
 	c := &Conn{tls: libc.NewTLS()}
-	lib.Xsqlite3_initialize(c.tls)
+	start(c.tls)
 	name, err := libc.CString(path)
 	if err != nil {
 		c.tls.Close()
@@ -48,6 +49,34 @@ func Open(path string, flags int32) (*Conn, error) {
 	}
 	c.pins.Pin(c)
 	return c, nil
+}
+
+// start readies SQLite, once in a process. It keeps account of its memory, which LimitMemory needs.
+var start = func() func(*libc.TLS) {
+	var once sync.Once
+	return func(tls *libc.TLS) {
+		once.Do(func() {
+			args := libc.NewVaList(int32(1))
+			lib.Xsqlite3_config(tls, lib.SQLITE_CONFIG_MEMSTATUS, args)
+			libc.Xfree(tls, args)
+			lib.Xsqlite3_initialize(tls)
+		})
+	}
+}()
+
+// LimitMemory bounds what SQLite allocates in this process, for all connections together. Whoever asks for more is told
+// that there is no memory.
+func LimitMemory(bytes int64) {
+	tls := libc.NewTLS()
+	defer tls.Close()
+	start(tls)
+	lib.Xsqlite3_hard_heap_limit64(tls, bytes)
+}
+
+// KeepConstantsLocal has programs compute a constant where it is used, not once for all before: there a statement could
+// hold thousands of large ones at once.
+func (c *Conn) KeepConstantsLocal() {
+	at[lib.Tsqlite3](c.db).FdbOptFlags |= lib.SQLITE_FactorOutConst
 }
 
 // What Open does with the file.

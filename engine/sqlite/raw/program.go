@@ -39,9 +39,12 @@ const Counters = 9
 // CountIn makes the loop instruction at an address advance that counter.
 func (s *Stmt) CountIn(address, counter int) { s.op(address).Fp5 = uint16(counter) }
 
-// TakeCounter returns a counter and sets it to 0.
-func (s *Stmt) TakeCounter(n int) int64 {
-	return int64(lib.Xsqlite3_stmt_status(s.c.tls, s.p, int32(n), 1))
+// TakeCounters returns the counters and sets them to 0.
+func (s *Stmt) TakeCounters() [Counters]uint32 {
+	v := at[lib.TVdbe](s.p)
+	counters := v.FaCounter
+	v.FaCounter = [Counters]uint32{}
+	return counters
 }
 
 // Register returns the integer in a register of the program, which holds until the statement is reset.
