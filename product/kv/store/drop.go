@@ -96,6 +96,9 @@ func (s *Store) drop(ctx context.Context, ss *session, id Space) error {
 	sp.account.give(sp.used)
 	sp.used = Usage{}
 	sp.mu.Unlock()
+	if s.files.pins.Load() > 0 {
+		return nil
+	}
 	if err := os.RemoveAll(s.files.spaceDir(id)); err != nil {
 		return err
 	}
@@ -211,7 +214,7 @@ func (s *Store) sweepSpace(ctx context.Context, ss *session, id Space) error {
 		if err != nil {
 			return err
 		}
-		if !named {
+		if !named && s.files.pins.Load() == 0 {
 			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,8 @@ const maxOver = 256 << 20
 // files keeps large values.
 type files struct {
 	dir string
+
+	pins atomic.Int32 // while there are any, nothing is removed that a record named
 
 	mu      sync.Mutex      // guards writing
 	writing map[string]bool // files that no record names yet
@@ -166,7 +169,11 @@ func (f *files) busy(id string) bool {
 }
 
 // remove removes a file that no record names any more. If it stays, sweep finds it.
-func (f *files) remove(sp Space, id [16]byte) { os.Remove(f.path(sp, id)) }
+func (f *files) remove(sp Space, id [16]byte) {
+	if f.pins.Load() == 0 {
+		os.Remove(f.path(sp, id))
+	}
+}
 
 // open opens the file of an entry, which is there as a whole even if it is replaced meanwhile. The first
 // block has been checked; damaged is told what is wrong with another.

@@ -1,0 +1,7 @@
+package store
+
+// Pin keeps the files of values from being removed until unpin is called, for a backup.
+func (s *Store) Pin() (unpin func()) {
+	s.files.pins.Add(1)
+	return func() { s.files.pins.Add(-1) }
+}
