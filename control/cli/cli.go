@@ -45,7 +45,7 @@ fetches from your origins. One program is the whole node, and its API is Cloudfl
 	s := &session{data: defaultData}
 	for _, c := range []*cobra.Command{
 		statusCommand(s, version), tailCommand(s), zoneCommand(s), dnsCommand(s), purgeCommand(s), certCommand(s), tokenCommand(s),
-		workerCommand(s), r2Command(s), d1Command(s), queuesCommand(s), hyperdriveCommand(s), usageCommand(s), backupCommand(s), devCommand(s), apiCommand(s),
+		workerCommand(s), kvCommand(s), r2Command(s), d1Command(s), queuesCommand(s), hyperdriveCommand(s), usageCommand(s), backupCommand(s), devCommand(s), apiCommand(s),
 	} {
 		s.addFlags(c)
 		root.AddCommand(c)
