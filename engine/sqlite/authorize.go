@@ -106,7 +106,7 @@ func (c *conn) allow(a raw.Action) bool {
 	case lib.SQLITE_PRAGMA:
 		return c.allowPragma(strings.ToLower(a.First), a.Second, a.HasSecond)
 	case lib.SQLITE_TRANSACTION, lib.SQLITE_SAVEPOINT:
-		c.prepared.transaction = true
+		c.prepared.ends = true
 	}
 	return false
 }

@@ -44,10 +44,10 @@ type prepared struct {
 	params int
 	plan   plan
 
-	readOnly    bool
-	session     bool // reads what the writing connection knows: last_insert_rowid() and the like
-	settings    bool // a PRAGMA
-	transaction bool // BEGIN, COMMIT, SAVEPOINT, ...: refused
+	readOnly bool
+	session  bool // reads what the writing connection knows: last_insert_rowid() and the like
+	settings bool // a PRAGMA
+	ends     bool // BEGIN, COMMIT, SAVEPOINT, ...: refused
 }
 
 // guard sets what holds SQL of strangers, see https://www.sqlite.org/security.html, and how this database is kept.
@@ -105,10 +105,12 @@ func (c *conn) prepare(sql string) (*prepared, string, error) {
 	c.clock++
 	if p := c.cache[sql]; p != nil {
 		p.used = c.clock
+		c.prepared = *p
 		return p, "", nil
 	}
 	p, rest, err := c.translate(sql)
-	if p != nil && rest == "" && len(sql) <= cachedBytes {
+	// A PRAGMA may take effect when it is prepared: prepare it each time.
+	if p != nil && rest == "" && len(sql) <= cachedBytes && !p.settings {
 		c.remember(sql, p)
 	}
 	return p, rest, err
@@ -124,7 +126,7 @@ func (c *conn) translate(sql string) (*prepared, string, error) {
 	c.prepared = prepared{used: c.clock}
 	s, rest, err := c.raw.Prepare(sql)
 	p := c.prepared
-	if p.transaction {
+	if p.ends {
 		if s != nil {
 			s.Finalize()
 		}

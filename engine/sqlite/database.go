@@ -112,6 +112,18 @@ func (d *database) openFiles() error {
 	return err
 }
 
+// mend opens the writing connection anew after it failed to roll back. The turn is held.
+func (d *database) mend() {
+	c, err := d.connect(true)
+	if err != nil {
+		d.s.o.Observe.Logger().Error("open the writer anew", "name", d.name, "error", err)
+		return
+	}
+	d.writer.close()
+	d.writer = c
+	c.raw.OnCommit(d.committed)
+}
+
 // atLimit reports that a write failed for the owner's limit: the disk has room.
 func (d *database) atLimit() bool {
 	var fs unix.Statfs_t

@@ -205,6 +205,19 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestBatchIsAllOrNothing(t *testing.T) {
 	s := open(t, sqlite.Options{})
 	must(t, s, "CREATE TABLE t (x UNIQUE)")
+	insert := sqlite.Statement{SQL: "INSERT INTO t VALUES (?)"}
+	var batch []sqlite.Statement
+	for i := range 5 {
+		insert.Args = []any{i}
+		batch = append(batch, insert, sqlite.Statement{SQL: "SELECT max(x) FROM t"}, sqlite.Statement{SQL: "PRAGMA defer_foreign_keys=1"})
+	}
+	if _, err := s.Run(t.Context(), "acme/one", sqlite.Request{Statements: batch}); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(must(t, s, "SELECT count(*) FROM t")); got != "[[5]]" {
+		t.Fatalf("a batch of the same statement: %s", got)
+	}
+	must(t, s, "DELETE FROM t")
 	for _, last := range []string{"INSERT INTO t VALUES (1)", "nonsense", "INSERT OR ROLLBACK INTO t VALUES (1)", "COMMIT", "SELECT ?"} {
 		_, err := s.Run(t.Context(), "acme/one", sqlite.Request{Statements: []sqlite.Statement{
 			{SQL: "INSERT INTO t VALUES (?)", Args: []any{1}}, {SQL: last}, {SQL: "INSERT INTO t VALUES (3)"}}})

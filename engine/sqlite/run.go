@@ -70,6 +70,9 @@ func (d *database) run(ctx context.Context, r Request) (Answer, error) {
 	a, err := d.writer.transact(ctx, r, false)
 	d.lastRowID.Store(d.writer.raw.LastInsertRowID())
 	a.Bookmark = d.bookmarkNow(d.seq.Load())
+	if d.writer.broken {
+		d.mend()
+	}
 	full := int64(d.hist.waiting())*frameBytes > d.s.o.WAL
 	d.giveTurn()
 	if full {
@@ -83,7 +86,7 @@ func mayRead(statements []Statement) bool {
 	for i := range statements {
 		word := firstWord(statements[i].SQL)
 		if !strings.EqualFold(word, "select") && !strings.EqualFold(word, "with") && !strings.EqualFold(word, "values") &&
-			!strings.EqualFold(word, "explain") {
+			!strings.EqualFold(word, "explain") && !strings.EqualFold(word, "pragma") {
 			return false
 		}
 	}
@@ -107,72 +110,88 @@ var ErrCorrupt = errors.New("the database file is damaged")
 
 // transact runs the request on this connection. On a reader it gives errWrites if it is not for readers.
 func (c *conn) transact(ctx context.Context, r Request, reading bool) (a Answer, err error) {
-	err = c.watched(ctx, c.d.s.o.Limits.Duration, func() error {
-		settings := false
-		defer func() {
-			if settings && !reading {
-				c.restoreSettings()
-			}
-		}()
-		statements := make([]*prepared, len(r.Statements))
-		defer func() {
-			for i, p := range statements {
-				if p != nil {
-					c.done(r.Statements[i].SQL, p)
-				}
-			}
-		}()
-		begun := false
-		finish := func(sql string) error {
-			if begun && !c.raw.Autocommit() {
-				return c.exec(sql)
-			}
-			return nil
-		}
-		for i := range r.Statements {
-			if i == 0 && len(r.Statements) > 1 {
-				if err := c.begin(reading); err != nil {
-					return err
-				}
-				begun = true
-			}
-			p, err := c.only(r.Statements[i].SQL)
-			if err == nil && reading && (!p.readOnly || p.session || p.settings) {
-				err = errWrites
-			}
-			if err == nil && p.settings && !begun {
-				settings = true
-				if err = c.begin(false); err == nil {
-					begun = true
-				}
-			}
-			if err == nil {
-				statements[i] = p
-				settings = settings || p.settings
-				var m Meta
-				m, err = c.step(i, r, p)
-				a.Metas = append(a.Metas, m)
-			}
-			if err == nil && begun && c.raw.Autocommit() {
-				err = fault.New(fault.Invalid, "statement %d ended the transaction: nothing of the batch was kept after it", i)
-			}
-			if err != nil {
-				return errors.Join(err, c.abandon(finish))
-			}
-		}
-		if err := finish("COMMIT"); err != nil {
-			return errors.Join(err, c.abandon(finish))
-		}
-		return nil
-	})
-	return a, err
+	x := transaction{c: c, r: r, reading: reading, metas: make([]Meta, 0, len(r.Statements))}
+	err = c.watched(ctx, c.d.s.o.Limits.Duration, x.run)
+	if x.settings {
+		c.restoreSettings()
+	}
+	return Answer{Metas: x.metas}, err
 }
 
-func (c *conn) begin(reading bool) error {
-	if reading {
-		return c.exec("BEGIN")
+// transaction is a request that runs.
+type transaction struct {
+	c        *conn
+	r        Request
+	reading  bool
+	metas    []Meta
+	begun    bool
+	settings bool // a PRAGMA may have changed the connection
+}
+
+func (x *transaction) run() error {
+	err := x.begin(len(x.r.Statements) > 1)
+	for i := 0; err == nil && i < len(x.r.Statements); i++ {
+		err = x.statement(i)
 	}
-	return c.exec("BEGIN IMMEDIATE")
+	if err == nil {
+		err = x.finish("COMMIT")
+	}
+	if err != nil {
+		x.c.unwatched = true // it has to end, though the time may be up
+		if failure := x.finish("ROLLBACK"); failure != nil {
+			x.c.broken = true
+			err = errors.Join(err, fmt.Errorf("roll back: %w", failure))
+		}
+	}
+	return err
+}
+
+// begin opens a transaction if it is needed and not open.
+func (x *transaction) begin(needed bool) error {
+	if !needed || x.begun {
+		return nil
+	}
+	sql := "BEGIN IMMEDIATE"
+	if x.reading {
+		sql = "BEGIN"
+	}
+	if err := x.c.exec(sql); err != nil {
+		return err
+	}
+	x.begun = true
+	return nil
+}
+
+func (x *transaction) finish(sql string) error {
+	if !x.begun || x.c.raw.Autocommit() {
+		return nil
+	}
+	return x.c.exec(sql)
+}
+
+func (x *transaction) statement(i int) error {
+	sql := x.r.Statements[i].SQL
+	p, err := x.c.only(sql)
+	x.settings = x.settings || x.c.prepared.settings
+	if err != nil {
+		return err
+	}
+	defer x.c.done(sql, p)
+	if x.reading && (!p.readOnly || p.session || p.settings) {
+		return errWrites
+	}
+	if err := x.begin(p.settings); err != nil {
+		return err
+	}
+	m, err := x.c.step(i, x.r, p)
+	if err != nil {
+		return err
+	}
+	x.metas = append(x.metas, m)
+	if x.begun && x.c.raw.Autocommit() {
+		return fault.New(fault.Invalid, "Statement %d ended the transaction: nothing of the batch was kept.", i)
+	}
+	return nil
 }
 
 // abandon rolls back, though the time is up.
