@@ -37,6 +37,9 @@ func TestBinding(t *testing.T) {
 	if _, text := b.send("/query?resultsFormat=ROWS_AND_COLUMNS", `[{"sql":"SELECT 1 AS a"},{"sql":"SELECT last_insert_rowid() AS b"}]`); results(t, text) != `{"columns":["a"],"rows":[[1]]} {"columns":["b"],"rows":[[2]]}` {
 		t.Errorf("a batch that is run once more on the writer = %s", text)
 	}
+	if _, text := b.send("/execute", `[`+strings.TrimSuffix(strings.Repeat(`{"sql":"INSERT INTO t(v) VALUES (?)","params":[1]},`, 50), ",")+`]`); strings.Count(results(t, text), "[]") != 50 {
+		t.Errorf("a batch that repeats a statement = %s", text)
+	}
 	for session, fails := range map[string]bool{"first-primary": false, "first-unconstrained": false, mark: false, later: false, "garbage": true, strings.Repeat("f", 59): true} {
 		_, text := b.send("/query", `{"sql":"SELECT 1"}`, "x-cf-d1-session-commit-token", session)
 		if got := strings.HasPrefix(text, `{"success":false`); got != fails {
@@ -78,7 +81,7 @@ func TestBindingCheck(t *testing.T) {
 
 // TestLargeResults reads more than an answer may have, and much that it may.
 func TestLargeResults(t *testing.T) {
-	d := newDesk(t)
+	d := newDeskWith(t, sqlite.Limits{Duration: 10 * time.Minute}) // the race detector's pace
 	path, id := d.make(d.owner.AccountID, "one")
 	b := d.bind(d.owner.AccountID, id)
 	const million = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 1000000) SELECT "
@@ -88,11 +91,11 @@ func TestLargeResults(t *testing.T) {
 	if got := strings.Count(string(all[0].Results), ","); got != 1_000_000 {
 		t.Errorf("a million rows came as %d", got)
 	}
-	if got := b.ask(million + "hex(zeroblob(100)) FROM n"); !strings.Contains(got, "larger than") {
-		t.Errorf("200 MB of rows are answered %.200s", got)
+	if got := b.ask(million + "hex(zeroblob(10000)) FROM n"); !strings.Contains(got, "larger than") {
+		t.Errorf("20 GB of rows are answered %.200s", got)
 	}
-	if g := d.do("POST", path+"/query", `{"sql":"`+million+`hex(zeroblob(100)) AS x FROM n"}`); g.code() != 7500 || !strings.Contains(g.Body, "larger than") {
-		t.Errorf("200 MB of rows are answered %.200s", g.Body)
+	if g := d.do("POST", path+"/query", `{"sql":"`+million+`hex(zeroblob(10000)) AS x FROM n"}`); g.code() != 7500 || !strings.Contains(g.Body, "larger than") {
+		t.Errorf("20 GB of rows are answered %.200s", g.Body)
 	}
 }
 

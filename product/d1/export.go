@@ -50,9 +50,6 @@ func (p *D1) export(ctx context.Context, c *product.Call) (product.Reply, error)
 	if asked.Options != nil {
 		options = *asked.Options
 	}
-	if options.NoSchema && options.NoData {
-		return product.Reply{}, fault.New(fault.Invalid, "With no_schema and no_data together there is nothing to export.").WithCode(codeInvalid).At("dump_options")
-	}
 	slices.Sort(options.Tables)
 	key, err := json.Marshal(options)
 	if err != nil {

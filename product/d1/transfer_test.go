@@ -135,7 +135,7 @@ func TestTransfersRefuse(t *testing.T) {
 	for _, c := range []struct {
 		to, body, says string
 	}{
-		{"/export", `{"output_format":"file"}`, "polling"}, {"/export", `{}`, "polling"}, {"/export", `{"output_format":"polling","dump_options":{"no_schema":true,"no_data":true}}`, "nothing to export"},
+		{"/export", `{"output_format":"file"}`, "polling"}, {"/export", `{}`, "polling"},
 		{"/import", `{}`, "init, ingest or poll"}, {"/import", `{"action":"init"}`, "MD5"}, {"/import", `{"action":"init","etag":"../x"}`, "MD5"}, {"/import", `{"action":"ingest","etag":"` + sumOf("x") + `","filename":"x"}`, "has not been uploaded"},
 	} {
 		if g := d.do("POST", path+c.to, c.body); g.code() != 7400 || !strings.Contains(g.Body, c.says) {
