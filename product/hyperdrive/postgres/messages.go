@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"selvage/engine/pgwire"
 )
@@ -28,15 +29,15 @@ func (s *session) message(kind byte, size int) error {
 	case 'D', 'C':
 		return s.describe(kind, size)
 	case 'E':
-		return s.pass(size, false)
+		return s.pass(size, 0)
 	case 'H':
 		return s.flushAll(size)
 	case 'S':
 		return s.sync(size)
 	case 'F':
-		return s.pass(size, true)
+		return s.pass(size, 'F')
 	case 'd', 'c', 'f':
-		return s.copyData(size)
+		return s.copyData(kind, size)
 	case 'X':
 		return errFarewell
 	}
@@ -133,7 +134,7 @@ func (s *session) query(size int) error {
 	}
 	s.in.Discard(size)
 	s.note(&class)
-	s.endBatch()
+	s.endBatch('Q')
 	return s.bound()
 }
 
@@ -145,7 +146,7 @@ func (s *session) passUnread(size int) error {
 	s.mu.Lock()
 	s.srv.dirty = true
 	s.mu.Unlock()
-	return s.pass(size, true)
+	return s.pass(size, 'Q')
 }
 
 // refusal returns a statement that fails at the server, so that a transaction does, and has its error
@@ -159,7 +160,7 @@ func (s *session) refusal(why string) string {
 
 // note remembers what a statement that was just sent changes in the session.
 func (s *session) note(c *class) {
-	if len(c.Sets) == 0 && !c.ResetAll && !c.Dirty {
+	if len(c.Sets) == 0 && !c.ResetAll && !c.Forgets && !c.Dirty {
 		return
 	}
 	s.mu.Lock()
@@ -167,7 +168,7 @@ func (s *session) note(c *class) {
 	if c.Dirty {
 		s.srv.dirty = true
 	}
-	if len(c.Sets) > 0 || c.ResetAll {
+	if len(c.Sets) > 0 || c.ResetAll || c.Forgets {
 		s.pending = append(s.pending, pendingSet{c, s.sent})
 	}
 }
@@ -176,9 +177,10 @@ func (s *session) note(c *class) {
 func (s *session) put(b []byte) { s.srv.out = append(s.srv.out, b...) }
 
 // endBatch notes that the batch has its Sync, or was a query.
-func (s *session) endBatch() {
+func (s *session) endBatch(kind byte) {
 	s.mu.Lock()
 	s.open = false
+	s.kinds = append(s.kinds, kind)
 	s.syncs++
 	s.sent++
 	s.mu.Unlock()
@@ -192,15 +194,15 @@ func (s *session) bound() error {
 	return s.sendAndPump(s.srv)
 }
 
-// pass passes a message on unread. last: it ends its batch.
-func (s *session) pass(size int, last bool) error {
+// pass passes a message on unread. last is the kind of batch that it ends, or 0.
+func (s *session) pass(size int, last byte) error {
 	if ok, err := s.begin(); !ok {
 		return err
 	}
 	return s.stream(size, last)
 }
 
-func (s *session) stream(size int, last bool) error {
+func (s *session) stream(size int, last byte) error {
 	srv := s.srv
 	for size > 0 {
 		if len(s.in.Buffered()) == 0 {
@@ -223,21 +225,45 @@ func (s *session) stream(size int, last bool) error {
 			}
 		}
 	}
-	if last {
-		s.endBatch()
+	if last != 0 {
+		s.endBatch(last)
 	}
 	return s.bound()
 }
 
 // copyData passes data of a COPY on; without one under way it is late and of no use.
-func (s *session) copyData(size int) error {
+func (s *session) copyData(kind byte, size int) error {
 	s.mu.Lock()
-	wanted := s.srv != nil && s.syncs > 0 || s.srv != nil && s.open
+	srv := s.srv
+	wanted := srv != nil && !s.settledAll()
+	s.holding = wanted // so that the pump does not give the server back meanwhile
 	s.mu.Unlock()
 	if !wanted {
 		return s.discard(size)
 	}
-	return s.stream(size, false)
+	if err := s.stream(size, 0); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if kind != 'd' {
+		s.copying = false
+	}
+	s.holding = false
+	if s.settledAll() {
+		s.wake(srv)
+	}
+	return nil
+}
+
+// wake has the pump look again whether everything is settled. Called with mu held.
+func (s *session) wake(srv *server) {
+	if s.pumping {
+		s.poked.Store(true)
+		srv.Conn.SetReadDeadline(time.Unix(1, 0))
+		return
+	}
+	s.release()
 }
 
 // flushAll handles Flush: answers are wanted though the batch has no end yet.
@@ -272,7 +298,12 @@ func (s *session) sync(size int) error {
 	}
 	s.put(s.in.Buffered()[:size])
 	s.in.Discard(size)
-	s.endBatch()
+	s.mu.Lock()
+	ignored := s.copying // the server skips it
+	s.mu.Unlock()
+	if !ignored {
+		s.endBatch('S')
+	}
 	return s.bound()
 }
 
@@ -295,6 +326,12 @@ func (s *session) parse(size int) error {
 	st, err := s.u.statementOf(rest)
 	if err != nil {
 		return err
+	}
+	if st.class.Drops != "" { // names of the client are not the server's
+		delete(s.statements, st.class.Drops)
+		if st, err = s.u.statementOf([]byte("DEALLOCATE ALL\x00\x00\x00")); err != nil {
+			return err
+		}
 	}
 	named := len(name) > 0
 	key := string(name)
@@ -336,17 +373,20 @@ func (s *session) define(st *statement, as byte) {
 	s.mu.Lock()
 	srv.clock++
 	p := srv.prepared[st.name]
-	if p != nil {
+	var evict string
+	switch {
+	case p != nil && !p.certain && p.batch != s.sent: // an error may have kept it from the server
+		evict, p = st.name, nil
+	case p != nil:
 		p.used = srv.clock
 	}
-	var evict string
-	if p == nil && len(srv.prepared) >= maxPrepared {
+	if evict == "" && p == nil && len(srv.prepared) >= maxPrepared {
 		if evict = srv.oldest(); evict != "" {
 			delete(srv.prepared, evict)
 		}
 	}
 	if p == nil {
-		srv.prepared[st.name] = &prepared{used: srv.clock}
+		srv.prepared[st.name] = &prepared{used: srv.clock, batch: s.sent}
 	}
 	s.mu.Unlock()
 	if evict != "" {
@@ -421,7 +461,7 @@ func (s *session) bind(size int) error {
 	b[at+1], b[at+2], b[at+3], b[at+4] = byte(total>>24), byte(total>>16), byte(total>>8), byte(total)
 	srv.out = b
 	s.in.Discard(skip)
-	return s.stream(size-skip, false)
+	return s.stream(size-skip, 0)
 }
 
 // describe handles Describe and Close, of statements and portals.

@@ -83,7 +83,7 @@ func (s *session) filter(srv *server) ([]byte, error) {
 		}
 		s.reply(srv, v, kind, i, i+size)
 		i += size
-		if kind == 'Z' && s.syncs == 0 && !s.open {
+		if kind == 'Z' && s.settledAll() {
 			break
 		}
 	}
@@ -117,6 +117,12 @@ func (s *session) reply(srv *server, v *sieve, kind byte, from, to int) {
 		}
 	case 'G', 'W':
 		s.copying = true
+		if len(s.kinds) > 0 && s.kinds[0] == 'S' { // the server skips that Sync: the batch goes on
+			s.kinds = s.kinds[1:]
+			s.syncs--
+			s.seen++
+			s.open = true
+		}
 	case 'S':
 		srv.NoteParameter(body)
 	case 'E':
@@ -160,12 +166,15 @@ func (s *session) settled(srv *server, body []byte) {
 	if s.syncs > 0 {
 		s.syncs--
 	}
+	if len(s.kinds) > 0 {
+		s.kinds = s.kinds[1:]
+	}
 	s.copying = false
 	s.u.counts.queries.Add(1)
 	// What was expected of this batch and did not come, because of an error, comes no more.
 	for len(s.replies) > 0 && s.replies[0].batch <= batch {
-		if name := s.replies[0].name; name != "" && srv.prepared[name] != nil && !srv.prepared[name].certain {
-			delete(srv.prepared, name)
+		if p := srv.prepared[s.replies[0].name]; p != nil && !p.certain && p.batch == s.replies[0].batch {
+			delete(srv.prepared, s.replies[0].name)
 		}
 		s.replies = s.replies[1:]
 	}
@@ -184,6 +193,11 @@ func (s *session) settled(srv *server, body []byte) {
 func (s *session) commitSets(srv *server, batch int) {
 	if len(s.pending) == 0 {
 		return
+	}
+	for _, p := range s.pending { // which holds at once, and whatever becomes of the transaction
+		if p.class.Forgets && p.batch <= batch {
+			srv.forget()
+		}
 	}
 	if s.erred {
 		if s.status == 'I' {
@@ -207,9 +221,6 @@ func (s *session) commitSets(srv *server, batch int) {
 		if p.class.ResetAll {
 			s.own = s.initial
 			srv.applied = noSettings
-			if p.class.Forgets {
-				srv.forget()
-			}
 		}
 		s.own = s.u.with(s.own, p.class.Sets)
 		srv.applied = s.u.with(srv.applied, p.class.Sets)

@@ -31,6 +31,7 @@ type server struct {
 type prepared struct {
 	used    uint64
 	certain bool
+	batch   int // that it was sent with; until it is certain only that one may count on it
 }
 
 // Alive tells whether the server has neither hung up nor said something, which it would do only to

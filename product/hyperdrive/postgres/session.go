@@ -45,12 +45,14 @@ type session struct {
 	lease    *pool.Lease
 	srv      *server
 	pumping  bool
-	open     bool // a batch was begun and has no end yet
-	syncs    int  // ReadyForQuery expected
-	sent     int  // batches ended so far, for replies
-	seen     int  // of those, answered
-	copying  bool
-	status   byte // of the transaction: I, T, E
+	open     bool   // a batch was begun and has no end yet
+	syncs    int    // ReadyForQuery expected
+	sent     int    // batches ended so far, for replies
+	seen     int    // of those, answered
+	copying  bool   // the server wants data of the client
+	holding  bool   // serve passes on data of a COPY
+	kinds    []byte // of the batches under way: Q, S, F
+	status   byte   // of the transaction: I, T, E
 	replies  []reply
 	refusals []string
 	pending  []pendingSet
@@ -253,9 +255,20 @@ func (s *session) settle() error {
 	return s.take(srv)
 }
 
-// sendAndPump sends what waits, and lets the answers come beside.
+// sendAndPump sends what waits, and lets the answers come beside. The pump may have given srv back
+// meanwhile: not while something waits to be sent, for then an answer is missing.
 func (s *session) sendAndPump(srv *server) error {
+	s.mu.Lock()
+	if s.srv != srv {
+		s.mu.Unlock()
+		return nil
+	}
+	send := len(srv.out) > 0
 	s.pump(srv)
+	s.mu.Unlock()
+	if !send {
+		return nil
+	}
 	if err := srv.flush(); err != nil {
 		return s.lost(err)
 	}
@@ -272,11 +285,20 @@ func (s *session) take(srv *server) error {
 		if err != nil || done {
 			return err
 		}
+		s.mu.Lock()
+		if s.copying { // both sides may speak now
+			s.pump(srv)
+			s.mu.Unlock()
+			return nil
+		}
+		s.mu.Unlock()
 		err = srv.In.Fill()
 		if s.poked.CompareAndSwap(true, false) {
 			srv.Conn.SetReadDeadline(time.Time{})
 			if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				s.mu.Lock()
 				s.pump(srv)
+				s.mu.Unlock()
 				return nil
 			}
 		}
@@ -290,7 +312,7 @@ func (s *session) take(srv *server) error {
 func (s *session) bring(srv *server) (done bool, err error) {
 	s.mu.Lock()
 	out, err := s.filter(srv)
-	done = s.syncs == 0 || s.copying
+	done = s.syncs == 0
 	s.mu.Unlock()
 	if err != nil {
 		return true, s.lost(err)
@@ -300,11 +322,14 @@ func (s *session) bring(srv *server) (done bool, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.syncs == 0 && !s.open {
+	if s.settledAll() {
 		s.release()
 	}
 	return done, nil
 }
+
+// settledAll tells that nothing is under way. Called with mu held.
+func (s *session) settledAll() bool { return s.syncs == 0 && !s.open && !s.copying && !s.holding }
 
 // write sends to the client.
 func (s *session) write(b []byte) error {
@@ -333,15 +358,13 @@ func (s *session) release() {
 	}
 	s.u.counts.transactions.Add(1)
 	s.replies, s.refusals, s.pending = s.replies[:0], s.refusals[:0], s.pending[:0]
-	s.copying, s.srv = false, nil
+	s.kinds, s.srv = s.kinds[:0], nil
 	s.u.pool.Put(s.lease, !srv.canceled.Load())
 	s.lease = nil
 }
 
-// pump starts to bring answers beside, unless that is done already.
+// pump starts to bring answers beside, unless that is done already. Called with mu held.
 func (s *session) pump(srv *server) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.pumping {
 		return
 	}
@@ -358,7 +381,7 @@ func (s *session) pumpAll(srv *server) {
 			err = s.write(out)
 		}
 		s.mu.Lock()
-		if err == nil && s.syncs == 0 && !s.open {
+		if err == nil && s.settledAll() {
 			s.release()
 			s.pumping = false
 			s.mu.Unlock()
