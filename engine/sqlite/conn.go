@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	lib "modernc.org/sqlite/lib"
+
+	"golang.org/x/sys/unix"
 
 	"selvage/engine/sqlite/raw"
 )
@@ -14,7 +17,8 @@ import (
 const (
 	cachedStatements = 64
 	cachedBytes      = 8 << 10 // longer statements are not kept
-	checkEvery       = 10_000  // instructions between two looks at the clock: below a millisecond
+	spillRoom        = 64 << 20
+	checkEvery       = 10_000 // instructions between two looks at the clock: below a millisecond
 )
 
 // conn is a connection with its statements.
@@ -260,8 +264,24 @@ func (c *conn) why() error {
 		return errStopping
 	case c.ctx.Err() != nil:
 		return c.ctx.Err()
-	case time.Now().After(c.until):
+	}
+	now := time.Now()
+	if now.After(c.until) {
 		return errTooLong
 	}
+	if now.After(c.until.Add(time.Second-c.d.s.o.Limits.Duration)) && spillsFull() {
+		return errSpills // what runs for more than a second may have filled the disk
+	}
 	return nil
+}
+
+// spillsFull reports that the disk on which SQLite keeps temporary results is nearly full.
+func spillsFull() bool {
+	var fs unix.Statfs_t
+	for _, dir := range []string{os.Getenv("SQLITE_TMPDIR"), os.Getenv("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp"} {
+		if dir != "" && unix.Statfs(dir, &fs) == nil {
+			return int64(fs.Bavail)*fs.Bsize < spillRoom
+		}
+	}
+	return false
 }

@@ -161,7 +161,7 @@ func rounds(t *testing.T, usual int) int {
 	return usual
 }
 
-func TestKillLosesNothing(t *testing.T)     { powercut.Kill(t, growing(rounds(t, 5))) }
+func TestKillLosesNothing(t *testing.T)     { powercut.Kill(t, growing(rounds(t, 3))) }
 func TestPowerCutLosesNothing(t *testing.T) { powercut.Cut(t, growing(rounds(t, 3))) }
 
 func TestFullDisk(t *testing.T) {
@@ -188,14 +188,9 @@ func fillAndRecover(t *testing.T, dir string) {
 	rows := map[string]int{}
 	for round := range 3 {
 		if round > 0 {
-			for name, n := range rows { // opens them
-				if err := whole(s, name, n, true); err != nil {
-					t.Fatal(err)
-				}
-			}
-			fill(t, filler)
+			fill(t, filler) // once while they are open, once while they are not
 		}
-		for name := range map[string]bool{"acme/a": true, "acme/b": true} {
+		for _, name := range []string{"acme/a", "acme/b"} {
 			for {
 				a, err := ask(s, name, "INSERT INTO t SELECT coalesce(max(n), 0) + 1, coalesce(sum(n), 0), randomblob(20000) FROM t")
 				if err != nil {
@@ -205,7 +200,7 @@ func fillAndRecover(t *testing.T, dir string) {
 					break
 				}
 				rows[name] = int(a.Metas[0].LastRowID)
-				if round == 0 && rows[name] > 40 {
+				if round == 0 && rows[name] > 20 {
 					break
 				}
 			}

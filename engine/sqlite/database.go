@@ -76,7 +76,11 @@ func (d *database) start(ctx context.Context) error {
 	}
 	d.turn = make(chan struct{}, 1)
 	d.reading = make(chan struct{}, d.s.o.Readers)
-	if err := d.openFiles(); err != nil {
+	err = d.openFiles()
+	if err != nil && d.s.giveUpReserve(err) {
+		err = d.openFiles()
+	}
+	if err != nil {
 		d.lock.Close()
 		return fmt.Errorf("open database %s: %w", d.name, err)
 	}

@@ -64,7 +64,7 @@ type pending struct {
 const (
 	segmentSuffix  = ".segment"
 	snapshotSuffix = ".snapshot"
-	segmentBytes   = 64 << 20
+	segmentBytes   = 16 << 20
 )
 
 func (h *history) path(seq uint64, suffix string) string {

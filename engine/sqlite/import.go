@@ -20,6 +20,9 @@ func (s *Store) Import(ctx context.Context, name string, r io.Reader) (Imported,
 		return Imported{}, err
 	}
 	defer s.release(d)
+	if err := s.roomToWrite(); err != nil {
+		return Imported{}, err
+	}
 	if err := d.takeTurn(ctx); err != nil {
 		return Imported{}, err
 	}

@@ -14,7 +14,7 @@ import (
 
 // Hundreds of databases share the room of a few.
 func TestManyDatabasesAreOpenedLazily(t *testing.T) {
-	const databases, room = 120, 16
+	const databases, room = 64, 12
 	s := open(t, sqlite.Options{MaxOpen: room})
 	before := descriptors(t)
 	var group sync.WaitGroup

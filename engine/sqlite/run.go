@@ -64,6 +64,9 @@ func (d *database) run(ctx context.Context, r Request) (Answer, error) {
 	if r.ReadOnly {
 		return Answer{}, fault.New(fault.Invalid, "attempt to write a readonly database: SQLITE_READONLY")
 	}
+	if err := d.s.roomToWrite(); err != nil {
+		return Answer{}, err
+	}
 	if err := d.takeTurn(ctx); err != nil {
 		return Answer{}, err
 	}
@@ -97,6 +100,7 @@ var (
 	errWrites   = errors.New("the statement needs the writer")
 	errStopping = fault.New(fault.Unavailable, "The node is stopping or handing over its databases: try again.")
 	errGone     = fault.New(fault.Unavailable, "The database is being deleted, renamed or closed: try again.")
+	errSpills   = fault.New(fault.Unavailable, "The statement needs more room for temporary results than the node's disk has: ask for less at once.")
 	errTooLong  = fault.New(fault.TooMuch, "D1 DB storage operation exceeded timeout which caused object to be reset.")
 
 	errTransaction = fault.New(fault.Invalid, "To execute a transaction, please use the state.storage.transaction() or "+

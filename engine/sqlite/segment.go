@@ -228,17 +228,22 @@ func (r *segmentReader) skip(h recordHeader) error {
 	return nil
 }
 
-// payloadOf reads the payload of h: page numbers and pages.
-func (r *segmentReader) payloadOf(h recordHeader) (numbers, pages []byte, err error) {
+// check reads the payload of h and compares its sum.
+func (r *segmentReader) check(h recordHeader) error {
 	if cap(r.packed) < int(h.payload) {
 		r.packed = make([]byte, h.payload)
 	}
 	r.packed = r.packed[:h.payload]
-	if _, err := io.ReadFull(r.r, r.packed); err != nil {
-		return nil, nil, errTorn
+	if _, err := io.ReadFull(r.r, r.packed); err != nil || xxhash.Sum64(r.packed) != h.sum {
+		return errTorn
 	}
-	if xxhash.Sum64(r.packed) != h.sum {
-		return nil, nil, errTorn
+	return nil
+}
+
+// payloadOf reads the payload of h: page numbers and pages.
+func (r *segmentReader) payloadOf(h recordHeader) (numbers, pages []byte, err error) {
+	if err := r.check(h); err != nil {
+		return nil, nil, err
 	}
 	d, err := unpacker()
 	if err != nil {
@@ -261,7 +266,7 @@ func scanSegment(path, id string) (last position, whole int64, err error) {
 	for {
 		h, err := r.next()
 		if err == nil {
-			_, _, err = r.payloadOf(h)
+			err = r.check(h)
 		}
 		if errors.Is(err, errTorn) {
 			// A crash tears the end only. What is followed by whole records is damage: it is left for replay to report.

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"selvage/engine/sqlite/raw"
@@ -30,6 +31,7 @@ type Store struct {
 	changed chan struct{} // closed when a database was let go; nil while nobody waits
 	closed  bool
 
+	low  atomic.Bool    // the reserve is given up
 	work sync.WaitGroup // archiving in the background
 	gone context.CancelFunc
 	life context.Context
@@ -58,6 +60,7 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open databases: %w", err)
 	}
 	s := &Store{o: o, open: map[string]*database{}}
+	s.reserve()
 	s.life, s.gone = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -318,6 +321,7 @@ func (s *Store) Prune(ctx context.Context) {
 }
 
 func (s *Store) tidy(ctx context.Context) {
+	s.reserve()
 	now := time.Now()
 	var idle, dirty []*database
 	s.mu.Lock()

@@ -141,7 +141,7 @@ func TestTimeTravelIsExact(t *testing.T) {
 	for seed := range uint64(2) {
 		w := newWorld(t, seed, sqlite.Options{WAL: 100 << 10, Snapshot: 300 << 10})
 		w.write("CREATE TABLE t (id INTEGER PRIMARY KEY, a, b)")
-		for i := range 40 {
+		for i := range 25 {
 			w.step(i)
 		}
 		if !slices.IsSortedFunc(w.marks, func(a, b mark) int { return strings.Compare(string(a.b), string(b.b)) }) {
