@@ -10,6 +10,9 @@ import (
 // maxHandshake is more than any packet of a handshake has.
 const maxHandshake = 64 << 10
 
+// ErrNoTLS says that a server does not speak TLS, which was asked for.
+var ErrNoTLS = errors.New("the server offers no TLS")
+
 // needed is what a server has to be able to.
 const needed = CapProtocol41 | CapSecureConnection | CapPluginAuth | CapTransactions
 
@@ -18,6 +21,7 @@ type Credentials struct {
 	User, Password string
 	Database       string      // empty: none
 	TLS            *tls.Config // nil: none
+	OptionalTLS    bool        // go on without it if the server has none
 	Caps           uint32      // beside those that the handshake needs, where the server has them
 	Charset        byte        // 0: utf8mb4
 }
@@ -45,6 +49,9 @@ func (c *Conn) Connect(ctx context.Context, o Credentials) (*Greeting, OK, error
 	if l.Caps&needed != needed {
 		return nil, OK{}, fmt.Errorf("the server %.60q is too old: it lacks what every MySQL since 5.5 has", g.Version)
 	}
+	if o.OptionalTLS && g.Caps&CapTLS == 0 {
+		o.TLS = nil
+	}
 	if o.TLS != nil {
 		if err := c.startTLS(ctx, g, l, o.TLS); err != nil {
 			return nil, OK{}, err
@@ -67,7 +74,7 @@ func (c *Conn) Connect(ctx context.Context, o Credentials) (*Greeting, OK, error
 
 func (c *Conn) startTLS(ctx context.Context, g *Greeting, l *Login, config *tls.Config) error {
 	if g.Caps&CapTLS == 0 {
-		return errors.New("the server offers no TLS")
+		return ErrNoTLS
 	}
 	l.Caps |= CapTLS
 	if err := c.Send(l.appendHead(nil)); err != nil {

@@ -9,68 +9,17 @@ import (
 	"io"
 	"log"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 
 	"selvage/engine/mywire"
+	"selvage/engine/mywire/mytest"
 )
-
-// mariadb starts a server of MariaDB and returns the path of its socket, at which root needs no
-// password, and the user "app" has the password "secret".
-func mariadb(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "my")
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, socket := filepath.Join(dir, "data"), filepath.Join(dir, "s")
-	user := []string{}
-	if os.Geteuid() == 0 {
-		user = []string{"--user=root"}
-	}
-	if out, err := exec.Command("mariadb-install-db", append(append([]string{"--no-defaults"}, user...), "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db")...).CombinedOutput(); err != nil {
-		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
-	}
-	server := exec.Command("mariadbd", append(append([]string{"--no-defaults"}, user...), "--datadir="+data, "--socket="+socket, "--skip-networking", "--max-allowed-packet=64M")...)
-	var out bytes.Buffer
-	server.Stdout, server.Stderr = &out, &out
-	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		server.Process.Kill()
-		server.Wait()
-		os.RemoveAll(dir)
-	})
-	db, err := sql.Open("mysql", "root@unix("+socket+")/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if err = db.Ping(); err == nil {
-			break
-		}
-		if time.Since(began) > time.Minute {
-			t.Fatalf("MariaDB does not start: %v\n%s", err, out.String())
-		}
-	}
-	for _, q := range []string{"CREATE DATABASE app", "CREATE USER app IDENTIFIED BY 'secret'", "GRANT ALL ON app.* TO app"} {
-		if _, err := db.Exec(q); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return socket
-}
 
 // relay stands between clients, which log in as user with the password "front", and the server: each
 // client has a connection of its own.
@@ -132,7 +81,7 @@ func (r *relay) serve(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	if err := client.Flush(); err != nil {
+	if err := client.LetIn(mywire.StatusAutocommit); err != nil {
 		return err
 	}
 	talk := &talk{client: client, server: server, caps: g.Caps, ids: map[uint32]uint32{}}
@@ -197,7 +146,7 @@ const (
 
 func TestDriverThroughRelay(t *testing.T) {
 	_ = mysql.SetLogger(log.New(io.Discard, "", 0))
-	socket := mariadb(t)
+	socket := mytest.Start(t).Socket
 	for name, caps := range map[string]uint32{"plain": plain, "modern": modern} {
 		t.Run(name, func(t *testing.T) {
 			r := startRelay(t, socket, caps)

@@ -10,8 +10,8 @@ type Welcome struct {
 	Password func(l *Login) (string, error)
 }
 
-// Accept lets the client at the other end log in and returns its login, whose Caps are what both can do.
-// Who cannot be let in gets an ERR packet and the caller an error. Deadlines are the caller's.
+// Accept has the client at the other end prove who it is and returns its login, whose Caps are what both
+// can do. LetIn, or an ERR packet, has to follow. Who cannot be let in gets an ERR packet and the caller an error. Deadlines are the caller's.
 func (c *Conn) Accept(w Welcome) (*Login, error) {
 	c.Begin()
 	scramble := NewScramble()
@@ -36,8 +36,11 @@ func (c *Conn) Accept(w Welcome) (*Login, error) {
 	if err := c.verify(l, password, scramble[:]); err != nil {
 		return nil, c.refuse(err)
 	}
-	return l, c.WritePayload((&OK{Status: w.Status}).Append(nil))
+	return l, nil
 }
+
+// LetIn tells a client that it is logged in.
+func (c *Conn) LetIn(status uint16) error { return c.Send((&OK{Status: status}).Append(nil)) }
 
 // verify checks the client's proof, and asks for one of a kind that is known if it is not.
 func (c *Conn) verify(l *Login, password string, scramble []byte) error {

@@ -7,6 +7,7 @@ type class struct {
 	settings map[string]string // of a SET that is remembered: statements by what they set
 	use      string            // of USE: the database
 	kill     *kill
+	next     bool   // it says what the next transaction is to be like
 	leaves   bool   // it may leave something in the session that cannot be seen
 	refused  string // why it cannot be run on connections that are shared; empty if it can
 }
@@ -87,7 +88,7 @@ func classifySet(sql string, words words) class {
 		return class{settings: map[string]string{"NAMES": sql}}
 	case words.followedBy("TRANSACTION", "ISOLATION") || words.followedBy("TRANSACTION", "READ"):
 		if words[1].text != "SESSION" {
-			return class{} // of the next transaction only; it passes where that begins
+			return class{next: true}
 		}
 		return class{settings: map[string]string{"TRANSACTION" + words[3].text: sql}}
 	}
