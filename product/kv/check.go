@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -158,7 +159,8 @@ func listing(name, limit, prefix, cursor string) (q store.Query, err error) {
 		return q, err
 	}
 	if cursor != "" {
-		after, err := base64.StdEncoding.DecodeString(cursor)
+		// Cursors came in both alphabets and with or without padding, in Cloudflare's time and ours.
+		after, err := base64.RawStdEncoding.DecodeString(strings.NewReplacer("-", "+", "_", "/", "=", "").Replace(cursor))
 		if err != nil || len(after) > maxKey {
 			return q, invalid(codeCursor, "Invalid cursor. Use the cursor of the page before, as it is.")
 		}
