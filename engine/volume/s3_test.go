@@ -303,10 +303,11 @@ func TestService(t *testing.T) {
 	}
 	var places atomic.Int32
 	volumetest.Run(t, func(t *testing.T) volumetest.Place {
-		prefix := fmt.Sprintf("/p%d-%d/", os.Getpid(), places.Add(1))
+		bucket, query, _ := strings.Cut(place, "?")
+		here := fmt.Sprintf("%s/p%d-%d/?%s", bucket, os.Getpid(), places.Add(1), query)
 		open := func(t *testing.T) volume.Volume {
 			t.Helper()
-			v, err := volume.Open(t.Context(), place+prefix, volume.OpenOptions{})
+			v, err := volume.Open(t.Context(), here, volume.OpenOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -57,7 +57,9 @@ func (s *Store) completeLocked(n *session, b Bucket, at lockName, u uploadID, o 
 				c.discard(p.content.segments, false)
 			}
 		}
-		c.put(s.segmentsKey(b, obj.content.version), encodeSegments(segments))
+		if obj.content.parts {
+			c.put(s.segmentsKey(b, obj.content.version), encodeSegments(segments))
+		}
 		return c.err
 	}
 	a, err := s.replaceLocked(n, b, obj, replacing{condition: &o.If, action: ActionComplete, more: more}, func() {})
@@ -98,8 +100,8 @@ func (s *Store) choose(all []numbered, want []CompletedPart) ([]numbered, error)
 // assemble returns the object that an upload's parts make.
 func (o *Object) assemble(parts []numbered, want CompleteOptions) (*Object, error) {
 	obj := &Object{
-		Key: o.Key, HTTP: o.HTTP, Custom: o.Custom, StorageClass: o.StorageClass, SSECKeyMD5: o.SSECKeyMD5, Parts: []int64{},
-		content: content{version: newID(), parts: true, ssec: o.content.ssec},
+		Key: o.Key, HTTP: o.HTTP, Custom: o.Custom, StorageClass: o.StorageClass, SSECKeyMD5: o.SSECKeyMD5,
+		content: content{version: newID(), parts: len(parts) > 0, ssec: o.content.ssec},
 	}
 	obj.Version = obj.content.version.String()
 	tag := md5.New()
