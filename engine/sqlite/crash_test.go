@@ -153,7 +153,7 @@ func whole(s *sqlite.Store, name string, n int, exactly bool) error {
 	return nil
 }
 
-// rounds is how often a writer is ended: SQLITE_CRASH_ROUNDS sets more.
+// rounds is how often a writer is ended, or a world is made: SQLITE_CRASH_ROUNDS sets more.
 func rounds(t *testing.T, usual int) int {
 	if n, err := strconv.Atoi(os.Getenv("SQLITE_CRASH_ROUNDS")); err == nil {
 		return n

@@ -93,6 +93,12 @@ func (z *frozen) copyOut(ctx context.Context) error {
 func (z *frozen) pages(f func(n, of uint32, content []byte) error) error {
 	buf := make([]byte, 64*pageSize)
 	for n := uint32(0); n < z.count; {
+		if z.c.d.ending.Load() {
+			return errGone
+		}
+		if z.c.d.s.life.Err() != nil {
+			return errStopping
+		}
 		got := min(64, z.count-n)
 		if _, err := z.f.ReadAt(buf[:got*pageSize], int64(n)*pageSize); err != nil && !errors.Is(err, io.EOF) {
 			return err

@@ -138,7 +138,7 @@ func (w *world) travel(m mark) {
 
 // Whatever happened, each place in history can be gone back to, by bookmark and by time.
 func TestTimeTravelIsExact(t *testing.T) {
-	for seed := range uint64(2) {
+	for seed := range uint64(rounds(t, 2)) {
 		w := newWorld(t, seed, sqlite.Options{WAL: 100 << 10, Snapshot: 300 << 10})
 		w.write("CREATE TABLE t (id INTEGER PRIMARY KEY, a, b)")
 		for i := range 25 {
