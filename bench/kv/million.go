@@ -43,7 +43,7 @@ func (b *bench) million() error {
 			return err
 		}
 	}
-	loaded := map[string]float64{"keys/s": float64(keys) / time.Since(began).Seconds(), "MiB": float64(rig.RSS(n.PID())) / (1 << 20)}
+	loaded := map[string]float64{"keys/s": float64(keys) / time.Since(began).Seconds(), "MiB": float64(rig.MemoryOf(n.PID()).RSS) / (1 << 20)}
 	b.add(fmt.Sprintf("load %d keys in bulk", keys), "selvage", []map[string]float64{loaded})
 	n.Stop()
 	os.Remove(filepath.Join(dir, "node.json"))
@@ -51,14 +51,14 @@ func (b *bench) million() error {
 		return err
 	}
 	defer n.Stop()
-	b.add("start with them", "selvage", []map[string]float64{{"ready ms": float64(n.Ready.Microseconds()) / 1000, "MiB": float64(rig.RSS(n.PID())) / (1 << 20)}})
+	b.add("start with them", "selvage", []map[string]float64{{"ready ms": float64(n.Ready.Microseconds()) / 1000, "MiB": float64(rig.MemoryOf(n.PID()).RSS) / (1 << 20)}})
 	if err := b.listAll(n, path, keys); err != nil {
 		return err
 	}
 	if err := b.values("million", "selvage", runs, seconds, restStore{n, path + "/values/"}); err != nil {
 		return err
 	}
-	b.add("after the load", "selvage", []map[string]float64{{"MiB": float64(rig.RSS(n.PID())) / (1 << 20)}})
+	b.add("after the load", "selvage", []map[string]float64{{"MiB": float64(rig.MemoryOf(n.PID()).RSS) / (1 << 20)}})
 	if err := b.redis(keys, runs, seconds); err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
@@ -144,7 +144,7 @@ func (b *bench) redis(keys, runs, seconds int) error {
 	if err := b.values("million", "redis", runs, seconds, s); err != nil {
 		return err
 	}
-	b.add("after the load", "redis", []map[string]float64{{"MiB": float64(rig.RSS(p.PID())) / (1 << 20)}})
+	b.add("after the load", "redis", []map[string]float64{{"MiB": float64(rig.MemoryOf(p.PID()).RSS) / (1 << 20)}})
 	return nil
 }
 
@@ -206,7 +206,7 @@ func (b *bench) etcd(keys, runs, seconds int) error {
 	if err := b.values("million", "etcd", runs, seconds, s); err != nil {
 		return err
 	}
-	b.add("after the load", "etcd", []map[string]float64{{"MiB": float64(rig.RSS(p.PID())) / (1 << 20)}})
+	b.add("after the load", "etcd", []map[string]float64{{"MiB": float64(rig.MemoryOf(p.PID()).RSS) / (1 << 20)}})
 	return nil
 }
 
