@@ -278,7 +278,7 @@ func (s *session) refresh(b *batch, f *memo.Flight) {
 		f.Done(nil, time.Now())
 		return
 	}
-	r := &session{u: s.u, source: "refresh", status: 'I', own: s.own, initial: s.initial, statements: map[string]*statement{}, unnamed: s.unnamed, tee: &tee{flight: f}}
+	r := &session{u: s.u, source: "refresh", own: s.own, initial: s.initial, statements: map[string]*statement{}, unnamed: s.unnamed, tee: &tee{flight: f}, flow: flow{status: 'I'}}
 	maps.Copy(r.statements, map[string]*statement{b.name: b.st})
 	sent := bytes.Clone(s.in.Buffered()[:b.size])
 	r.in = pgwire.NewReader(bytes.NewReader(sent), len(sent))

@@ -35,12 +35,21 @@ type session struct {
 	skipping   bool // until Sync, after an error of ours
 	tee        *tee
 
-	turns   atomic.Uint64 // answers waited for, for the watch
+	watched
+	pumps sync.WaitGroup
+	flow
+}
+
+// watched is what Sessions.Watch looks at.
+type watched struct {
+	turns   atomic.Uint64 // things that went on
 	waiting atomic.Bool   // for the server, in serve
 	poked   atomic.Bool   // by the watch
-	writing atomic.Int64  // since when, in Unix nanoseconds; 0 not at all
-	pumps   sync.WaitGroup
+	writing atomic.Bool   // to the client
+}
 
+// flow is what is on its way between client and server.
+type flow struct {
 	mu       sync.Mutex // guards the fields below, and what of srv both goroutines use
 	lease    *pool.Lease
 	srv      *server
@@ -79,9 +88,9 @@ var errFarewell = errors.New("the client said goodbye")
 // Serve carries a client that has proven who it is, until it leaves or ctx ends. resolve finds the
 // upstream again when u was closed. The error is for the log.
 func (u *Upstream) Serve(ctx context.Context, c *pgwire.Client, source string, resolve func() *Upstream) error {
+	s := &session{u: u, resolve: resolve, source: source, ctx: ctx, in: c.In, client: c.Conn, own: noSettings, statements: map[string]*statement{}, flow: flow{status: 'I'}}
 	u.counts.clients.Add(1)
-	defer u.counts.clients.Add(-1)
-	s := &session{u: u, resolve: resolve, source: source, ctx: ctx, in: c.In, client: c.Conn, status: 'I', own: noSettings, statements: map[string]*statement{}}
+	defer func() { s.u.counts.clients.Add(-1) }() // it may have moved
 	params, err := u.parameters(ctx, source)
 	if err == nil {
 		s.initial, err = u.startup(c.Settings, params)
@@ -336,9 +345,9 @@ func (s *session) write(b []byte) error {
 	if len(b) == 0 || s.client == nil {
 		return nil
 	}
-	s.writing.Store(int64(s.turns.Load()) + 1)
+	s.writing.Store(true)
 	_, err := s.client.Write(b)
-	s.writing.Store(0)
+	s.writing.Store(false)
 	s.turns.Add(1)
 	return err
 }

@@ -107,7 +107,7 @@ func (l *Sessions) Watch(ctx context.Context) {
 				delete(stuck, s)
 				continue
 			}
-			if s.writing.Load() != 0 {
+			if s.writing.Load() {
 				if stuck[s]++; stuck[s] >= patience {
 					s.client.Close()
 				}
