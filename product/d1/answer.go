@@ -66,7 +66,7 @@ func (a *answer) release() {
 // Begin starts the result of a statement.
 func (a *answer) Begin(i int, columns []string) error {
 	if i == 0 { // also when all is run once more
-		a.buf, a.ends, a.rows, a.begun = a.buf[:0], a.ends[:0], a.rows[:0], false
+		a.buf, a.ends, a.rows, a.begun = append(a.buf[:0], "["+opening...), a.ends[:0], a.rows[:0], false
 	}
 	a.end()
 	a.begun, a.rows = true, append(a.rows, 0)
@@ -199,31 +199,35 @@ func (a *answer) finish(done sqlite.Answer, groups []int, at place) {
 			done.Metas[i].LastRowID = done.Metas[i-1].LastRowID
 		}
 	}
+	if len(done.Metas) == 1 { // as most are: one piece
+		a.buf = append(appendMeta(a.buf, done.Metas[0], at), ']')
+		a.pieces = append(a.pieces, a.buf)
+		return
+	}
 	from, next := 0, 0
 	for n := 0; next < len(done.Metas); n++ {
 		count := 1
 		if groups != nil {
 			count = groups[n]
 		}
-		meta := sum(done.Metas[next : next+count])
 		next += count
 		if count > 1 {
 			from = a.ends[next-2]
 		}
-		head := `{"success":true,"results":`
-		if n > 0 {
-			head = `,` + head
-		} else {
-			head = `[` + head
+		switch {
+		case n > 0:
+			a.pieces = append(a.pieces, []byte(","+opening))
+		case from > 0:
+			a.pieces = append(a.pieces, []byte("["+opening))
 		}
-		a.pieces = append(a.pieces, []byte(head), a.buf[from:a.ends[next-1]], appendMeta(nil, meta, at))
+		a.pieces = append(a.pieces, a.buf[from:a.ends[next-1]], appendMeta(make([]byte, 0, 384), sum(done.Metas[next-count:next]), at))
 		from = a.ends[next-1]
-	}
-	if len(a.pieces) == 0 {
-		a.pieces = append(a.pieces, []byte("["))
 	}
 	a.pieces = append(a.pieces, []byte("]"))
 }
+
+// opening stands before the rows of each result.
+const opening = `{"success":true,"results":`
 
 // sum is what several statements did together.
 func sum(metas []sqlite.Meta) sqlite.Meta {
@@ -239,9 +243,6 @@ func sum(metas []sqlite.Meta) sqlite.Meta {
 }
 
 func appendMeta(b []byte, m sqlite.Meta, at place) []byte {
-	if b == nil {
-		b = make([]byte, 0, 384)
-	}
 	ms := float64(m.Duration.Microseconds()) / 1000
 	b = append(b, `,"meta":{"served_by":"`+servedBy+`","served_by_region":`...)
 	b = wire.AppendText(b, []byte(at.region))

@@ -1,8 +1,10 @@
 package d1_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,7 +15,10 @@ import (
 	zombiezen "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"selvage/edge"
 	"selvage/engine/sqlite"
+	"selvage/product"
+	"selvage/spec"
 )
 
 // engineStore returns the engine with a database of 1,000 rows.
@@ -138,4 +143,24 @@ func files(b *testing.B) int {
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", os.Getpid()))
 	must(b, err)
 	return len(entries)
+}
+
+// BenchmarkHandler is what a query of a binding costs between the runtime's socket and the engine.
+func BenchmarkHandler(b *testing.B) {
+	d := newDesk(b)
+	path, id := d.make(d.owner.AccountID, "one")
+	d.sql(path, setup[0]+";"+setup[1])
+	answer := d.d1.Bindings()[0].Handle(product.BindingUser{AccountID: d.owner.AccountID}, &spec.WorkerBinding{Type: "d1", Extra: []byte(`{"id":"` + id + `"}`)})
+	body := []byte(`{"sql":"SELECT * FROM items WHERE id = ?","params":[42]}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		ex := edge.Exchange{Request: edge.Request{Method: "POST", Path: "/query", Query: "resultsFormat=ROWS_AND_COLUMNS", Length: int64(len(body)), Body: bytes.NewReader(body)}}
+		if err := answer(context.Background(), &ex); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, ex.Response.Body); err != nil {
+			b.Fatal(err)
+		}
+		ex.Response.Close()
+	}
 }
