@@ -39,6 +39,9 @@ type conn struct {
 	cause     error // why the run had to stop
 
 	sized sized
+
+	likeText string // of the INSERT that was planned last, up to its values
+	likePlan plan
 }
 
 // prepared is a statement with what is known of it.
@@ -140,7 +143,7 @@ func (c *conn) translate(sql string) (*prepared, string, error) {
 		return nil, rest, err
 	}
 	p.stmt, p.params, p.readOnly = s, s.Params(), s.ReadOnly()
-	p.plan = planOf(s)
+	p.plan = c.planLike(sql, s)
 	return &p, rest, nil
 }
 
