@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 
@@ -235,7 +234,7 @@ private network.`,
 			if _, err := h.call(cmd.Context(), method, h.own(config.ID, "/credentials"), nil, &login); err != nil {
 				return err
 			}
-			shown := hyperdriveAddress(s, login.User, login.Password, login.Database)
+			shown := hyperdriveAddress(s, config.Origin.Scheme, login.User, login.Password, login.Database)
 			if s.json {
 				return printJSON(cmd.OutOrStdout(), map[string]string{"url": shown})
 			}
@@ -249,14 +248,19 @@ private network.`,
 
 // hyperdriveAddress is where a node of this machine has its private port; of another node only the
 // operator knows.
-func hyperdriveAddress(s *session, user, password, database string) string {
+func hyperdriveAddress(s *session, scheme, user, password, database string) string {
 	u := url.URL{Scheme: "postgres", Host: "NODE:4432", User: url.UserPassword(user, password), Path: "/" + database, RawQuery: "sslmode=disable"}
+	if scheme == "mysql" {
+		u.Scheme, u.Host, u.RawQuery = scheme, "NODE:4406", ""
+	}
 	if n, err := ReadNodeFile(s.data); err == nil {
-		if at, err := url.Parse(n.HyperdrivePostgres); err == nil && at.Host != "" {
+		at := n.HyperdrivePostgres
+		if scheme == "mysql" {
+			at = n.HyperdriveMySQL
+		}
+		if at, err := url.Parse(at); err == nil && at.Host != "" {
 			u.Host = at.Host
 		}
-	} else if !os.IsNotExist(err) {
-		u.Host = "NODE:4432"
 	}
 	return u.String()
 }

@@ -60,7 +60,7 @@ func TestConfigs(t *testing.T) {
 		{"POST", path, `{"name":"x","origin":` + with(fmt.Sprint(pg.Port), free) + `}`, 400, 2011, "refuses connections"},
 		{"POST", path, `{"name":"x","origin":` + with("127.0.0.1", "no.such.host.invalid") + `}`, 400, 2008, "does not resolve"},
 		{"POST", path, `{"name":"x","origin":` + with("postgres\"", "oracle\"") + `}`, 400, 0, "scheme"},
-		{"POST", path, `{"name":"x","origin":` + with("postgres\"", "mysql\"") + `}`, 0, 0, "MySQL"},
+		{"POST", path, `{"name":"x","origin":` + strings.Replace(with("postgres\"", "mysql\""), fmt.Sprint(pg.Port), free, 1) + `}`, 400, 2011, "refuses connections"},
 		{"POST", path, `{"name":"x","mtls":{"sslmode":"require"},"origin":` + origin + `}`, 400, 2012, "TLS"},
 		{"POST", path, `{"name":"x","mtls":{"sslmode":"REQUIRED"},"origin":` + origin + `}`, 400, 0, "sslmode"},
 		{"POST", path, `{"name":"x","mtls":{"ca_certificate_id":"x"},"origin":` + origin + `}`, 0, 0, "ca_certificate_id"},

@@ -75,7 +75,7 @@ const (
 // serveBinding takes the connections of a script. The runtime asks for each with CONNECT, then the
 // script's own driver speaks.
 func (p *Hyperdrive) serveBinding(ctx context.Context, user product.BindingUser, b *spec.WorkerBinding, l net.Listener) {
-	each(ctx, l, maxBound, func(c net.Conn) {
+	each(ctx, l, maxBound, nil, func(c net.Conn) {
 		c.SetDeadline(time.Now().Add(loginTime))
 		in := bufio.NewReaderSize(c, 1<<10)
 		r, err := http.ReadRequest(in)
@@ -88,6 +88,10 @@ func (p *Hyperdrive) serveBinding(ctx context.Context, user product.BindingUser,
 		}
 		early, _ := in.Peek(in.Buffered())
 		early = append([]byte{}, early...)
+		if h := p.o.State.Snapshot().StorageOf(user.AccountID).Hyperdrives[bound(b)]; h != nil && !h.Postgres() {
+			p.converseBoundMySQL(ctx, c, user, b)
+			return
+		}
 		p.converse(ctx, &guest{
 			conn: c, in: pgwire.NewReader(&prefixed{early, c}, 4<<10), source: "script " + user.Script,
 			find: func(string) *postgres.Upstream { return p.find(user.AccountID, bound(b)) },

@@ -32,7 +32,7 @@ const (
 // check logs in at the database of h. Its error says what is wrong, without addresses of the inside.
 func (p *Hyperdrive) check(ctx context.Context, h *spec.Hyperdrive) error {
 	if !h.Postgres() {
-		return fault.New(fault.Unsupported, "Hyperdrive pools PostgreSQL on this node; MySQL is not supported yet.").At("origin.scheme")
+		return p.checkMySQL(ctx, h)
 	}
 	login, err := p.login(h)
 	if err != nil {

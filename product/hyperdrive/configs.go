@@ -10,6 +10,7 @@ import (
 
 	"selvage/foundation/fault"
 	"selvage/product"
+	"selvage/product/hyperdrive/postgres"
 	"selvage/spec"
 )
 
@@ -357,9 +358,11 @@ func (p *Hyperdrive) stats(_ context.Context, c *product.Call) (product.Reply, e
 	if err != nil {
 		return product.Reply{}, err
 	}
-	u := p.find(c.Account.ID, h.ID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.pools[h.ID]
 	if u == nil {
-		return product.Reply{}, fault.New(fault.Unsupported, "There is no pool for the scheme %s yet.", h.Origin.Scheme)
+		return product.Reply{Result: postgres.Stats{}}, nil
 	}
-	return product.Reply{Result: u.Stats()}, nil
+	return product.Reply{Result: u.stats()}, nil
 }

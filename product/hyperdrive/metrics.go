@@ -29,10 +29,7 @@ func (p *Hyperdrive) totals() totals {
 	defer p.mu.Unlock()
 	t := p.gone
 	for _, u := range p.pools {
-		if u.pg == nil {
-			continue
-		}
-		s := u.pg.Stats()
+		s := u.stats()
 		t.add(s)
 		t.Clients += s.Clients
 		t.Connections += s.Connections

@@ -5,14 +5,16 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
+	"time"
 
 	"selvage/engine/pgwire"
 	"selvage/product/hyperdrive/postgres"
 )
 
 // each calls f with the connections to l, max of them at once, until ctx ends; then it closes l and
-// returns when all of them have ended.
-func each(ctx context.Context, l net.Listener, max int, f func(net.Conn)) error {
+// returns when all of them have ended. Those beyond are told crowded.
+func each(ctx context.Context, l net.Listener, max int, crowded []byte, f func(net.Conn)) error {
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	defer l.Close()
 	var open sync.WaitGroup
@@ -24,13 +26,19 @@ func each(ctx context.Context, l net.Listener, max int, f func(net.Conn)) error 
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			return err
+			if !passing(err) {
+				return err
+			}
+			select { // until somebody closes a file
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		select {
 		case slots <- struct{}{}:
 		default:
-			f := &pgwire.Failure{Severity: "FATAL", Code: "53300", Message: "too many clients already"}
-			c.Write(f.Append(nil)) // fits into the socket's buffer
+			c.Write(crowded) // fits into the socket's buffer
 			c.Close()
 			continue
 		}
@@ -42,12 +50,19 @@ func each(ctx context.Context, l net.Listener, max int, f func(net.Conn)) error 
 	}
 }
 
+const acceptPause = 50 * time.Millisecond
+
+// passing tells whether a listener that fails with err may soon work again.
+func passing(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ECONNABORTED)
+}
+
 // ServePostgres answers clients of PostgreSQL on l until ctx ends; then it takes no more connections and
 // returns when the transactions under way have ended. They log in with the ID of a configuration and
 // the password that the API tells. There is no TLS: the port is for this machine or a private network.
 func (p *Hyperdrive) ServePostgres(ctx context.Context, l net.Listener) error {
 	stranger := pgwire.NewVerifier("nobody") // who asks for what is not there gets the same questions
-	return each(ctx, l, p.o.Clients, func(c net.Conn) {
+	return each(ctx, l, p.o.Clients, tooManyPostgres(), func(c net.Conn) {
 		host, _, err := net.SplitHostPort(c.RemoteAddr().String())
 		if err != nil {
 			host = "local"
@@ -96,14 +111,6 @@ func (p *Hyperdrive) verifier(id string) *pgwire.Verifier {
 	return v
 }
 
-// ServeMySQL is ServePostgres for clients of MySQL, which there is no pool for yet: they are told so.
-func (p *Hyperdrive) ServeMySQL(ctx context.Context, l net.Listener) error {
-	return each(ctx, l, 1, func(c net.Conn) { c.Write(mysqlRefusal) })
+func tooManyPostgres() []byte {
+	return (&pgwire.Failure{Severity: "FATAL", Code: "53300", Message: "too many clients already"}).Append(nil)
 }
-
-// mysqlRefusal is an ERR packet, which a server may send in place of its greeting.
-var mysqlRefusal = func() []byte {
-	const text = "Hyperdrive pools PostgreSQL on this node; MySQL is not supported yet."
-	body := append([]byte{0xff, 0x69, 0x04}, text...) // 1129, ER_HOST_IS_BLOCKED: the client may not go on
-	return append([]byte{byte(len(body)), 0, 0, 0}, body...)
-}()

@@ -15,6 +15,7 @@ import (
 
 	"selvage/engine/pgwire"
 	"selvage/product/hyperdrive/memo"
+	"selvage/product/hyperdrive/mysql"
 	"selvage/product/hyperdrive/postgres"
 	"selvage/spec"
 )
@@ -23,6 +24,7 @@ import (
 type upstream struct {
 	config *spec.Hyperdrive
 	pg     *postgres.Upstream // nil until somebody uses it
+	my     *mysql.Upstream    // the same, of a database that is MySQL
 	access *pgwire.Verifier   // of the private port's password; nil until somebody logs in
 }
 
@@ -60,26 +62,44 @@ func (p *Hyperdrive) follow(id string, h *spec.Hyperdrive) {
 		u.access = nil
 	}
 	u.config = h
-	if u.pg == nil {
-		return
-	}
 	if !reflect.DeepEqual(old.Origin, h.Origin) || old.MTLS != h.MTLS {
 		p.retire(u)
-		u.pg = nil
+		u.pg, u.my = nil, nil
 		return
 	}
-	u.pg.SetPolicy(policyOf(h))
-	u.pg.SetLimit(h.Connections())
+	if u.pg != nil {
+		u.pg.SetPolicy(policyOf(h))
+		u.pg.SetLimit(h.Connections())
+	}
+	if u.my != nil {
+		u.my.SetLimit(h.Connections())
+	}
 }
 
 // retire closes a pool and keeps what it counted. Called with mu held.
 func (p *Hyperdrive) retire(u *upstream) {
-	if u.pg == nil {
-		return
+	p.gone.add(u.stats())
+	if pg := u.pg; pg != nil {
+		p.serve.Go(pg.Close)
 	}
-	pg := u.pg
-	p.gone.add(pg.Stats())
-	p.serve.Go(pg.Close)
+	if my := u.my; my != nil {
+		p.serve.Go(my.Close)
+	}
+}
+
+// stats returns what the pool has come to; nothing if nobody used it yet. Called with mu held.
+func (u *upstream) stats() postgres.Stats {
+	if u.pg != nil {
+		return u.pg.Stats()
+	}
+	if u.my == nil {
+		return postgres.Stats{}
+	}
+	s := u.my.Stats()
+	return postgres.Stats{
+		Clients: s.Clients, Connections: s.Pool.Open, Idle: s.Pool.Idle, Waiting: s.Pool.Waiting, Waits: s.Pool.Waits, Timeouts: s.Pool.Timeouts,
+		Waited: s.Pool.Waited.Seconds(), Dialled: s.Pool.Dialled, DialFailed: s.Pool.Failed, Transactions: s.Transactions, Cancels: s.Cancels,
+	}
 }
 
 func policyOf(h *spec.Hyperdrive) *memo.Policy {
@@ -120,10 +140,13 @@ func (p *Hyperdrive) find(accountID, id string) *postgres.Upstream {
 // sweep looks after all pools.
 func (p *Hyperdrive) sweep(now time.Time) {
 	p.mu.Lock()
-	all := make([]*postgres.Upstream, 0, len(p.pools))
+	all := make([]interface{ Sweep(time.Time) }, 0, len(p.pools))
 	for _, u := range p.pools {
 		if u.pg != nil {
 			all = append(all, u.pg)
+		}
+		if u.my != nil {
+			all = append(all, u.my)
 		}
 	}
 	p.mu.Unlock()
@@ -184,8 +207,8 @@ func (p *Hyperdrive) dial(ctx context.Context, account, address string) (net.Con
 func (p *Hyperdrive) tls(h *spec.Hyperdrive) *tls.Config {
 	c := &tls.Config{ServerName: h.Origin.Host, RootCAs: p.o.Roots, MinVersion: tls.VersionTLS12}
 	switch h.MTLS.SSLMode {
-	case "verify-full":
-	case "verify-ca":
+	case "verify-full", "VERIFY_IDENTITY":
+	case "verify-ca", "VERIFY_CA":
 		c.InsecureSkipVerify = true // the name only
 		c.VerifyConnection = func(s tls.ConnectionState) error {
 			o := x509.VerifyOptions{Roots: p.o.Roots, Intermediates: x509.NewCertPool()}
