@@ -103,7 +103,10 @@ func TestChecksumsOfUploads(t *testing.T) {
 		f.send(ask{path: path + "?uploadId=" + id + "&max-parts=1"}).want(t, 200, "<IsTruncated>true</IsTruncated>", "<NextPartNumberMarker>1</NextPartNumberMarker>", "<ChecksumType>"+kindOf)
 		f.send(ask{path: path + "?uploadId=" + id + "&part-number-marker=1"}).want(t, 200, "<IsTruncated>false</IsTruncated>", "<PartNumber>2</PartNumber>", "<Size>7</Size>")
 		f.send(ask{path: "bucket?uploads"}).want(t, 200, "<UploadId>"+id+"</UploadId>", "<Key>up</Key>")
-		f.send(ask{method: "POST", path: path + "?uploadId=" + id, body: "<CompleteMultipartUpload>" + b.String() + "</CompleteMultipartUpload>"}).want(t, 200, want, kindOf)
+		complete := ask{method: "POST", path: path + "?uploadId=" + id, body: "<CompleteMultipartUpload>" + b.String() + "</CompleteMultipartUpload>", header: headers("X-Amz-Checksum-"+kind, sumOf(kind, "other"))}
+		f.send(complete).want(t, 400, "<Code>BadDigest</Code>")
+		complete.header.Set("X-Amz-Checksum-"+kind, want)
+		f.send(complete).want(t, 200, want, kindOf)
 		a := f.send(ask{path: path, header: headers("X-Amz-Checksum-Mode", "ENABLED")}).want(t, 200)
 		if got := a.Header.Get("X-Amz-Checksum-" + kind); got != want || a.body != one+two {
 			t.Errorf("%s: %q, want %q; %d bytes", kind, got, want, len(a.body))

@@ -145,7 +145,7 @@ func (x *request) completeUpload() error {
 }
 
 func (x *request) readCompletion() (*store.CompleteOptions, error) {
-	data, err := x.readAll(maxCompleteXML)
+	data, err := x.readPlain(maxCompleteXML) // the header's checksum is of the object
 	if err != nil {
 		return nil, err
 	}
