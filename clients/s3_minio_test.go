@@ -25,16 +25,16 @@ func TestS3MinioGo(t *testing.T) {
 	ctx := t.Context()
 	c, err := minio.New(s.host(), &minio.Options{Creds: credentials.NewStaticV4(s.id, s.secret, ""), Region: "auto", TrailingHeaders: true, MaxRetries: 1})
 	must(t, err)
-	must(t, c.MakeBucket(ctx, "go", minio.MakeBucketOptions{Region: "auto"}))
+	must(t, c.MakeBucket(ctx, "golang", minio.MakeBucketOptions{Region: "auto"}))
 	from, to := tree(t, 200), t.TempDir()
 	syncTree(t, c, from, to)
 	same(t, from, to)
 
 	large := make([]byte, 18<<20)
 	rand.Read(large)
-	_, err = c.PutObject(ctx, "go", "parts", bytes.NewReader(large), -1, minio.PutObjectOptions{PartSize: 5 << 20, UserMetadata: map[string]string{"Who": "me"}, ContentType: "text/x"})
+	_, err = c.PutObject(ctx, "golang", "parts", bytes.NewReader(large), -1, minio.PutObjectOptions{PartSize: 5 << 20, UserMetadata: map[string]string{"Who": "me"}, ContentType: "text/x"})
 	must(t, err)
-	o, err := c.GetObject(ctx, "go", "parts", minio.GetObjectOptions{})
+	o, err := c.GetObject(ctx, "golang", "parts", minio.GetObjectOptions{})
 	must(t, err)
 	got, err := io.ReadAll(o)
 	must(t, err)
@@ -43,11 +43,11 @@ func TestS3MinioGo(t *testing.T) {
 		t.Errorf("Stat = %+v, %v", i, err)
 	}
 	for _, sum := range []minio.ChecksumType{minio.ChecksumCRC32, minio.ChecksumCRC32C, minio.ChecksumSHA1, minio.ChecksumSHA256, minio.ChecksumCRC64NVME} {
-		_, err := c.PutObject(ctx, "go", "sum", bytes.NewReader(large[:7<<20]), 7<<20, minio.PutObjectOptions{Checksum: sum, DisableMultipart: true})
+		_, err := c.PutObject(ctx, "golang", "sum", bytes.NewReader(large[:7<<20]), 7<<20, minio.PutObjectOptions{Checksum: sum, DisableMultipart: true})
 		if err != nil {
 			t.Errorf("put with %v: %v", sum, err)
 		}
-		o, err := c.GetObject(ctx, "go", "sum", minio.GetObjectOptions{Checksum: true})
+		o, err := c.GetObject(ctx, "golang", "sum", minio.GetObjectOptions{Checksum: true})
 		must(t, err)
 		if _, err := io.Copy(io.Discard, o); err != nil {
 			t.Errorf("get with %v: %v", sum, err)
@@ -55,19 +55,19 @@ func TestS3MinioGo(t *testing.T) {
 	}
 	key, err := encrypt.NewSSEC(large[:32])
 	must(t, err)
-	_, err = c.PutObject(ctx, "go", "sealed", bytes.NewReader(large[:100]), 100, minio.PutObjectOptions{ServerSideEncryption: key})
+	_, err = c.PutObject(ctx, "golang", "sealed", bytes.NewReader(large[:100]), 100, minio.PutObjectOptions{ServerSideEncryption: key})
 	must(t, err)
-	if _, err := c.StatObject(ctx, "go", "sealed", minio.StatObjectOptions{}); err == nil {
+	if _, err := c.StatObject(ctx, "golang", "sealed", minio.StatObjectOptions{}); err == nil {
 		t.Error("a sealed object shows itself without its key")
 	}
-	_, err = c.CopyObject(ctx, minio.CopyDestOptions{Bucket: "go", Object: "copy"}, minio.CopySrcOptions{Bucket: "go", Object: "parts"})
+	_, err = c.CopyObject(ctx, minio.CopyDestOptions{Bucket: "golang", Object: "copy"}, minio.CopySrcOptions{Bucket: "golang", Object: "parts"})
 	must(t, err)
-	_, err = c.ComposeObject(ctx, minio.CopyDestOptions{Bucket: "go", Object: "composed"}, minio.CopySrcOptions{Bucket: "go", Object: "parts"}, minio.CopySrcOptions{Bucket: "go", Object: "copy"})
+	_, err = c.ComposeObject(ctx, minio.CopyDestOptions{Bucket: "golang", Object: "composed"}, minio.CopySrcOptions{Bucket: "golang", Object: "parts"}, minio.CopySrcOptions{Bucket: "golang", Object: "copy"})
 	must(t, err)
-	if i, err := c.StatObject(ctx, "go", "composed", minio.StatObjectOptions{}); err != nil || i.Size != 36<<20 {
+	if i, err := c.StatObject(ctx, "golang", "composed", minio.StatObjectOptions{}); err != nil || i.Size != 36<<20 {
 		t.Errorf("composed: %+v, %v", i, err)
 	}
-	u, err := c.PresignedGetObject(ctx, "go", "copy", time.Minute, url.Values{"response-content-type": {"text/y"}})
+	u, err := c.PresignedGetObject(ctx, "golang", "copy", time.Minute, url.Values{"response-content-type": {"text/y"}})
 	must(t, err)
 	res, err := http.Get(u.String())
 	must(t, err)
@@ -79,13 +79,13 @@ func TestS3MinioGo(t *testing.T) {
 	}
 	opts := minio.PutObjectOptions{}
 	opts.SetMatchETagExcept("*")
-	if _, err := c.PutObject(ctx, "go", "copy", bytes.NewReader(nil), 0, opts); minio.ToErrorResponse(err).Code != "PreconditionFailed" {
+	if _, err := c.PutObject(ctx, "golang", "copy", bytes.NewReader(nil), 0, opts); minio.ToErrorResponse(err).Code != "PreconditionFailed" {
 		t.Errorf("put of what is there: %v", err)
 	}
-	for err := range c.RemoveObjects(ctx, "go", c.ListObjects(ctx, "go", minio.ListObjectsOptions{Recursive: true}), minio.RemoveObjectsOptions{}) {
+	for err := range c.RemoveObjects(ctx, "golang", c.ListObjects(ctx, "golang", minio.ListObjectsOptions{Recursive: true}), minio.RemoveObjectsOptions{}) {
 		t.Errorf("remove: %v", err)
 	}
-	must(t, c.RemoveBucket(ctx, "go"))
+	must(t, c.RemoveBucket(ctx, "golang"))
 }
 
 // syncTree sends a tree and fetches it.
@@ -97,13 +97,13 @@ func syncTree(t *testing.T, c *minio.Client, from, to string) {
 			return err
 		}
 		name, _ := filepath.Rel(from, path)
-		_, err = c.FPutObject(ctx, "go", "base/"+filepath.ToSlash(name), path, minio.PutObjectOptions{PartSize: 5 << 20})
+		_, err = c.FPutObject(ctx, "golang", "base/"+filepath.ToSlash(name), path, minio.PutObjectOptions{PartSize: 5 << 20})
 		return err
 	})
 	must(t, err)
-	for o := range c.ListObjects(ctx, "go", minio.ListObjectsOptions{Prefix: "base/", Recursive: true}) {
+	for o := range c.ListObjects(ctx, "golang", minio.ListObjectsOptions{Prefix: "base/", Recursive: true}) {
 		must(t, o.Err)
-		must(t, c.FGetObject(ctx, "go", o.Key, filepath.Join(to, o.Key[len("base/"):]), minio.GetObjectOptions{}))
+		must(t, c.FGetObject(ctx, "golang", o.Key, filepath.Join(to, o.Key[len("base/"):]), minio.GetObjectOptions{}))
 	}
 	if _, err := os.Stat(to); err != nil {
 		t.Fatal(fmt.Errorf("nothing came back: %w", err))

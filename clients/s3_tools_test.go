@@ -15,7 +15,10 @@ import (
 func TestS3AWSCLI(t *testing.T) {
 	s := startS3(t)
 	env := s.env(t)
-	aws := func(args ...string) string { t.Helper(); return run(t, env, "/usr/bin/aws", args...) }
+	aws := func(args ...string) string {
+		t.Helper()
+		return run(t, env, "/usr/bin/aws", append([]string{"--endpoint-url", s.S3}, args...)...)
+	}
 	from, to := tree(t, 5000), t.TempDir()
 	aws("s3", "mb", "s3://tree")
 	aws("s3", "sync", "--only-show-errors", from, "s3://tree/base")
@@ -60,7 +63,7 @@ func TestS3cmd(t *testing.T) {
 	s := startS3(t)
 	s3cmd := func(args ...string) string {
 		t.Helper()
-		return run(t, s.env(t), "s3cmd", append([]string{"--no-progress", "--quiet", "--access_key=" + s.id, "--secret_key=" + s.secret, "--host=" + s.host(), "--host-bucket=" + s.host(), "--no-ssl", "--region=auto", "--multipart-chunk-size-mb=5"}, args...)...)
+		return run(t, s.env(t), "s3cmd", append([]string{"--no-progress", "--access_key=" + s.id, "--secret_key=" + s.secret, "--host=" + s.host(), "--host-bucket=" + s.host(), "--no-ssl", "--region=auto", "--multipart-chunk-size-mb=5"}, args...)...)
 	}
 	from, to := tree(t, 150), t.TempDir()
 	s3cmd("mb", "s3://tree")
@@ -130,9 +133,12 @@ func TestS3JavaScript(t *testing.T) {
 func TestS3SlowReader(t *testing.T) {
 	s := startS3(t)
 	file := filepath.Join(tree(t, 20), "large.bin")
-	run(t, s.env(t), "/usr/bin/aws", "s3", "mb", "s3://slow")
-	run(t, s.env(t), "/usr/bin/aws", "s3", "cp", "--only-show-errors", file, "s3://slow/x")
-	res, err := http.Get(strings.TrimSpace(run(t, s.env(t), "/usr/bin/aws", "s3", "presign", "s3://slow/x")))
+	aws := func(args ...string) string {
+		return run(t, s.env(t), "/usr/bin/aws", append([]string{"--endpoint-url", s.S3}, args...)...)
+	}
+	aws("s3", "mb", "s3://slow")
+	aws("s3", "cp", "--only-show-errors", file, "s3://slow/x")
+	res, err := http.Get(strings.TrimSpace(aws("s3", "presign", "s3://slow/x")))
 	if err != nil {
 		t.Fatal(err)
 	}
