@@ -296,7 +296,7 @@ func (p *KV) spool(body io.Reader) (spooled, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Remove(f.Name()); err == nil {
+	if err = os.Remove(f.Name()); err == nil {
 		_, err = io.Copy(f, io.MultiReader(bytes.NewReader(head), body))
 	}
 	if err == nil {
