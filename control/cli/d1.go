@@ -272,6 +272,9 @@ func showResults(out io.Writer, all []queryResult) {
 
 // shownCell shows a value on one line; bytes are a list of numbers.
 func shownCell(cell json.RawMessage) string {
+	if string(cell) == "null" {
+		return "NULL"
+	}
 	var s string
 	if json.Unmarshal(cell, &s) != nil {
 		return string(cell)
@@ -284,7 +287,7 @@ func shownCell(cell json.RawMessage) string {
 	}, s)
 }
 
-// created opens a file that must not be there yet; "-" is out.
+// created makes a file; "-" is out.
 func created(path string, out io.Writer) (io.WriteCloser, error) {
 	if path == "-" {
 		return nopCloser{out}, nil
