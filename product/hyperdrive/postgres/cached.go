@@ -244,7 +244,7 @@ func (s *session) fromMemo(b *batch, p *memo.Policy) (hit bool, err error) {
 	switch {
 	case found.Lead != nil:
 		s.u.counts.misses.Add(1)
-		s.tee = &tee{flight: found.Lead}
+		s.tee, s.leading = &tee{flight: found.Lead}, true
 		return false, nil
 	case found.Body == nil:
 		s.u.counts.misses.Add(1)

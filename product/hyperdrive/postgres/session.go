@@ -34,6 +34,7 @@ type session struct {
 	unnamed    *statement
 	skipping   bool // until Sync, after an error of ours
 	tee        *tee
+	leading    bool // tee collects the batch being read
 
 	watched
 	pumps sync.WaitGroup
@@ -146,8 +147,11 @@ func (s *session) serve() error {
 		if err == nil {
 			err = s.message(kind, size)
 		}
-		if err == nil && s.tee != nil { // what is remembered is one batch
+		if err == nil && s.leading { // what is remembered is one batch
 			err = s.settle()
+			s.mu.Lock()
+			s.leading = s.open
+			s.mu.Unlock()
 		}
 		if err != nil {
 			return s.ended(err)
@@ -272,13 +276,14 @@ func (s *session) sendAndPump(srv *server) error {
 		s.mu.Unlock()
 		return nil
 	}
-	send := len(srv.out) > 0
+	out := srv.out // as soon as it is sent, srv may be somebody else's
+	srv.out = nil
 	s.pump(srv)
 	s.mu.Unlock()
-	if !send {
+	if len(out) == 0 {
 		return nil
 	}
-	if err := srv.flush(); err != nil {
+	if _, err := srv.Conn.Write(out); err != nil {
 		return s.lost(err)
 	}
 	return nil
