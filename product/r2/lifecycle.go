@@ -141,10 +141,10 @@ func (p *R2) showScrub(_ context.Context, c *product.Call) (product.Reply, error
 		Started: last.Started, Ended: last.Ended, Running: !last.Started.IsZero() && last.Ended.IsZero(), Contents: last.Contents, Bytes: last.Bytes,
 		Damaged: []damageView{},
 	}
-	names := *p.byID.Load()
+	known := p.current.Load()
 	for _, d := range found {
 		v := damageView{Bucket: d.Bucket.ID, Key: d.Key, Upload: d.Upload, Found: d.Found, Reason: d.Reason}
-		if b := names[d.Bucket]; b != nil {
+		if b := known.bucket(d.Bucket); b != nil {
 			v.Bucket = b.Name
 		}
 		out.Damaged = append(out.Damaged, v)

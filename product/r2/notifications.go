@@ -183,7 +183,7 @@ func ruleIDs(c *product.Call) ([]string, error) {
 
 // wanted tells whether anybody is notified of a bucket's changes.
 func (p *R2) wanted(id store.Bucket) bool {
-	b := (*p.byID.Load())[id]
+	b := p.current.Load().bucket(id)
 	return p.o.Notify != nil && b != nil && len(b.Notifications) > 0
 }
 
@@ -211,8 +211,8 @@ type messageSource struct {
 // tell puts an event into the queues whose rules ask for it. After an error it is told again, also to
 // those that have it.
 func (p *R2) tell(ctx context.Context, e store.Event) error {
-	buckets := *p.byID.Load()
-	b := buckets[e.Bucket]
+	buckets := p.current.Load()
+	b := buckets.bucket(e.Bucket)
 	if b == nil || p.o.Notify == nil {
 		return nil
 	}
@@ -222,7 +222,7 @@ func (p *R2) tell(ctx context.Context, e store.Event) error {
 	}
 	if e.Action == store.ActionCopy {
 		m.Source = &messageSource{Object: e.SourceKey}
-		if from := buckets[e.SourceBucket]; from != nil {
+		if from := buckets.bucket(e.SourceBucket); from != nil {
 			m.Source.Bucket = from.Name
 		}
 	}

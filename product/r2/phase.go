@@ -17,36 +17,10 @@ import (
 // Phase returns the phase that is the origin of public buckets. It stands behind the cache.
 func (p *R2) Phase() edge.Phase { return edge.Phase{Name: "r2", Handle: p.handle} }
 
-// place is a bucket that is public at a host name.
-type place struct {
-	bucket  *spec.Bucket
-	zone    string // ID of the zone that the name is in
-	enabled bool
-}
-
-// places returns which bucket is public where.
-func (p *R2) places(s *spec.Snapshot) map[string]place {
-	all := map[string]place{}
-	for _, a := range s.Storage {
-		for _, b := range a.Buckets {
-			for i := range b.Domains {
-				d := &b.Domains[i]
-				if z := s.Zones[d.ZoneID]; z != nil && z.Zone.AccountID == b.AccountID {
-					all[d.Domain] = place{b, d.ZoneID, d.Enabled}
-				}
-			}
-			if b.ManagedZone != "" {
-				all[p.managedName(b)] = place{b, b.ManagedZone, true}
-			}
-		}
-	}
-	return all
-}
-
 // handle answers for the bucket that is public at the request's host, or passes it on.
 func (p *R2) handle(ctx context.Context, ex *edge.Exchange, next edge.Handler) error {
-	at, ok := (*p.public.Load())[ex.Request.Host]
-	if !ok || ex.Zone == nil || ex.Zone.Zone.ID != at.zone || ex.Zone.Zone.AccountID != at.bucket.AccountID {
+	at, ok := p.current.Load().public(ex)
+	if !ok {
 		return next(ctx, ex)
 	}
 	q := &ex.Request

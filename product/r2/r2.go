@@ -51,9 +51,7 @@ type Options struct {
 type R2 struct {
 	o       Options
 	objects *store.Store
-	public  atomic.Pointer[map[string]place] // by host name
-	byID    atomic.Pointer[map[store.Bucket]*spec.Bucket]
-	before  *spec.Snapshot // that public and byID were made of; only Prepare uses it
+	current atomic.Pointer[table]
 	quotas  quotas
 	metrics *metrics
 	due     chan struct{} // rung when lifecycle rules changed
@@ -75,8 +73,7 @@ func New(o Options) (*R2, error) {
 		DB: o.DB, Prefix: Prefix, Volume: o.Volume, Event: p.tell, Notify: p.wanted, Protect: p.protect, Admit: p.admit,
 		Observe: o.Observe, Clock: o.Clock,
 	})
-	p.public.Store(&map[string]place{})
-	p.byID.Store(&map[store.Bucket]*spec.Bucket{})
+	p.current.Store(&table{})
 	return p, nil
 }
 
@@ -85,16 +82,8 @@ func (p *R2) Name() string { return "r2" }
 
 // Prepare finds out which buckets there are and where they are public.
 func (p *R2) Prepare(_ context.Context, next *spec.Snapshot) (product.Change, error) {
-	public, byID := p.places(next), map[store.Bucket]*spec.Bucket{}
-	for _, a := range next.Storage {
-		for _, b := range a.Buckets {
-			byID[idOf(b)] = b
-		}
-	}
-	return product.Commit(func() {
-		p.public.Store(&public)
-		p.byID.Store(&byID)
-	}), nil
+	t := p.with(*p.current.Load(), next)
+	return product.Commit(func() { p.current.Store(&t) }), nil
 }
 
 // Run does background work until ctx ends.
@@ -133,7 +122,7 @@ func idOf(b *spec.Bucket) store.Bucket { return store.Bucket{Account: b.AccountI
 
 // protect keeps what a bucket's lock rules keep.
 func (p *R2) protect(id store.Bucket, o *store.Object) error {
-	b := (*p.byID.Load())[id]
+	b := p.current.Load().bucket(id)
 	if b == nil || len(b.Lock) == 0 {
 		return nil
 	}
