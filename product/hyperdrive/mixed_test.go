@@ -24,10 +24,10 @@ func TestMixed(t *testing.T) {
 	setup := a.connect("")
 	run(t, setup, "CREATE TABLE heap (who text, body text)")
 	var all sync.WaitGroup
-	for i := range 16 {
+	for i := range 12 {
 		all.Go(func() {
 			m := &mixer{t: t, a: a, who: fmt.Sprint("client ", i), random: rand.New(rand.NewPCG(1, uint64(i)))}
-			for n := range 40 {
+			for n := range 25 {
 				if !m.step(n) {
 					return
 				}
