@@ -22,7 +22,8 @@ func (s *Store) Run(ctx context.Context) error {
 	var swept *session
 	for {
 		if ss, err := s.session(); err == nil {
-			if err := s.keepHouse(ctx, ss, ss != swept); err == nil {
+			left := s.files.pins.Load() == 0 && s.files.left.Swap(false)
+			if err := s.keepHouse(ctx, ss, left || ss != swept); err == nil {
 				swept = ss
 			} else if ctx.Err() == nil && fault.KindOf(err) != fault.Unavailable {
 				s.o.Observe.Logger().Error("what is over in KV could not be removed", "error", err)

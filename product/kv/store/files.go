@@ -34,6 +34,7 @@ type files struct {
 	dir string
 
 	pins atomic.Int32 // while there are any, nothing is removed that a record named
+	left atomic.Bool  // something was not removed for that reason
 
 	mu      sync.Mutex      // guards writing
 	writing map[string]bool // files that no record names yet
@@ -170,9 +171,11 @@ func (f *files) busy(id string) bool {
 
 // remove removes a file that no record names any more. If it stays, sweep finds it.
 func (f *files) remove(sp Space, id [16]byte) {
-	if f.pins.Load() == 0 {
-		os.Remove(f.path(sp, id))
+	if f.pins.Load() > 0 {
+		f.left.Store(true)
+		return
 	}
+	os.Remove(f.path(sp, id))
 }
 
 // open opens the file of an entry, which is there as a whole even if it is replaced meanwhile. The first

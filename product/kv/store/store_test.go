@@ -403,6 +403,26 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// TestPin has a backup take its time: files that were named when it began stay until it has ended.
+func TestPin(t *testing.T) {
+	b, sp, gone := newBench(t), space(t, 'a', '1'), space(t, 'a', '2')
+	for _, s := range []store.Space{sp, gone} {
+		must(t, b.put(s, "k", random(100<<10), 0, ""))
+	}
+	unpin := b.Pin()
+	must(t, b.put(sp, "k", random(10), 0, ""))
+	must(t, b.Condemn(gone))
+	b.exists.Store(false)
+	must(t, b.put(sp, "e", random(10), b.now.Load()+1, ""))
+	b.now.Add(1)
+	b.houseKeeping(func() bool { u, err := b.Usage(sp); return err == nil && u.Keys == 1 })
+	if n := len(b.files()); n != 2 {
+		t.Errorf("%d files are left while two are pinned", n)
+	}
+	unpin()
+	b.houseKeeping(func() bool { return len(b.files()) == 0 })
+}
+
 // TestDamagedFilesAreFound flips bits of and shortens large values: reading says so, at the latest where
 // the damage is, and everything else is served.
 func TestDamagedFilesAreFound(t *testing.T) {
