@@ -96,6 +96,7 @@ type Node struct {
 	DNS       string `json:"dns"`
 	AccountID string `json:"account_id"`
 
+	S3                 string `json:"s3"`
 	HyperdrivePostgres string `json:"hyperdrive_postgres"`
 
 	TokenFile string `json:"token_file"`
