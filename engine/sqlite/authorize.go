@@ -32,9 +32,6 @@ var functions = setOf(
 // modules are the virtual tables that strangers may make.
 var modules = setOf("fts5", "fts5vocab", "rtree", "rtree_i32")
 
-// tabular are virtual tables that are there without being made and may be read.
-var tabular = setOf("json_each", "json_tree")
-
 // argument is what a PRAGMA may be given.
 type argument int
 
