@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -254,14 +253,4 @@ func results(t testing.TB, text string) string {
 		t.Errorf("a success that is no list: %s", text)
 	}
 	return one.Error
-}
-
-// within waits until a condition holds.
-func within(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("30 seconds without %s", what)
-		}
-	}
 }

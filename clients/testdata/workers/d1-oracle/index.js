@@ -91,15 +91,14 @@ export default { async fetch(request, env) {
   return Response.json(out);
 }};
 
-// clean takes out what differs from run to run and from place to place. Rows read and written are among
-// it: workerd's SQLite is patched to count them, others estimate.
+// clean takes out what differs from run to run and from place to place.
 function clean(v) {
   if (Array.isArray(v)) return v.map(clean);
   if (v?.meta === undefined && v?.duration === undefined) return v;
   const { duration, ...rest } = v;
   if (rest.meta) {
-    const { changes, last_row_id, changed_db, ...other } = rest.meta;
-    rest.meta = { changes, last_row_id, changed_db };
+    const { changes, last_row_id, changed_db, rows_read, rows_written, ...other } = rest.meta;
+    rest.meta = { changes, last_row_id, changed_db, rows_read, rows_written };
     rest.fields = Object.keys(other).filter((k) => !k.startsWith("served_by")).sort();
   }
   return rest;
