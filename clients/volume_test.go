@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestVolumes runs the suite of engine/volume against S3 services that are none of its own: versitygw, and
-// a node's R2.
+// TestVolumes runs the suite of engine/volume, and R2's objects compared with a model, against S3 services
+// that are none of the volume's own: versitygw, and a node's R2.
 func TestVolumes(t *testing.T) {
 	t.Run("versitygw", func(t *testing.T) {
 		// Building it takes minutes the first time.
@@ -38,6 +38,7 @@ func TestVolumes(t *testing.T) {
 func volumeSuite(t *testing.T, place, id, secret string) {
 	t.Helper()
 	env := []string{"SELVAGE_TEST_VOLUME=" + place, "AWS_ACCESS_KEY_ID=" + id, "AWS_SECRET_ACCESS_KEY=" + secret}
+	run(t, env, "go", "-C", "..", "test", "-count=1", "-run", "^TestAgainstModel$", "./product/r2/store")
 	if out := run(t, env, "go", "-C", "..", "test", "-count=1", "-run", "^TestService$", "-v", "./engine/volume"); !strings.Contains(out, "PASS: TestService") {
 		t.Errorf("the suite did not run:\n%s", out)
 	}

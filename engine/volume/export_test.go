@@ -21,3 +21,9 @@ func (v *S3) Store(ctx context.Context, name string, stored []byte) error {
 	_, err := v.put(ctx, v.o.Prefix+name, nil, stored)
 	return err
 }
+
+// UseNames has the volume behave as where the filesystem knows no files without a name.
+func (v *Local) UseNames() *Local {
+	v.named = true
+	return v
+}

@@ -41,12 +41,16 @@ func find(t testing.TB, dir, name string) string {
 	return path
 }
 
-func TestLocal(t *testing.T) {
+func TestLocal(t *testing.T) { testLocal(t, func(v *volume.Local) *volume.Local { return v }) }
+
+func TestLocalWithNames(t *testing.T) { testLocal(t, (*volume.Local).UseNames) }
+
+func testLocal(t *testing.T, edit func(*volume.Local) *volume.Local) {
 	volumetest.Run(t, func(t *testing.T) volumetest.Place {
 		dir := filepath.Join(t.TempDir(), "volume")
 		return volumetest.Place{
-			Volume: openLocal(t, dir),
-			Reopen: func(t *testing.T) volume.Volume { return openLocal(t, dir) },
+			Volume: edit(openLocal(t, dir)),
+			Reopen: func(t *testing.T) volume.Volume { return edit(openLocal(t, dir)) },
 			Change: func(t *testing.T, name string, edit func([]byte) []byte) {
 				path := find(t, dir, name)
 				b, err := os.ReadFile(path)
@@ -132,6 +136,32 @@ func TestFilesAreSentAsTheyAreWhenVerifiedLately(t *testing.T) {
 	}
 	if _, err := read(v, c); !volume.IsDamage(err) {
 		t.Errorf("reading a file that was changed: %v, want a Damage", err)
+	}
+}
+
+func TestTidyLeavesWhatIsBeingWritten(t *testing.T) {
+	dir := t.TempDir()
+	v := openLocal(t, dir).UseNames()
+	w, err := v.Create(t.Context(), "written", -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	if _, err := w.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, "new", "left")
+	if err := os.WriteFile(left, []byte("y"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := openLocal(t, dir).Tidy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what nobody writes is still there: %v", err)
+	}
+	if _, err := w.Commit(); err != nil {
+		t.Errorf("Commit after somebody tidied up: %v", err)
 	}
 }
 

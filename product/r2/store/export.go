@@ -96,6 +96,10 @@ func (s *Store) newExport(b Bucket, dir string) (*export, error) {
 		}
 	}
 	x.folders[dir] = true
+	left, _ := filepath.Glob(filepath.Join(dir, "export-*")) // by a crash
+	for _, path := range left {
+		os.Remove(path)
+	}
 	if err := x.keepPartial(); err != nil {
 		return nil, err
 	}

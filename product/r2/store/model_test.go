@@ -40,7 +40,7 @@ func TestListAgainstModel(t *testing.T) {
 		put(t, s, k, []byte(k))
 	}
 	sorted := slices.Sorted(maps.Keys(keys))
-	for range 600 {
+	for range 300 {
 		o := store.ListOptions{Limit: 1 + r.IntN(40)}
 		if r.IntN(3) > 0 {
 			o.Prefix = strange[r.IntN(len(strange))]
@@ -110,7 +110,7 @@ func TestAgainstModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, uint64(now.Day())))
 	keys := []string{"a", "a/b", "b", "é/\U0001f600", "z", "\x00"}
 	anyBucket := func() store.Bucket { return []store.Bucket{bucket, other}[r.IntN(2)] }
-	for i := range 400 {
+	for i := range 250 {
 		b, k := anyBucket(), keys[r.IntN(len(keys))]
 		switch r.IntN(8) {
 		case 0, 1, 2:

@@ -166,8 +166,9 @@ func (o *Object) setField(tag byte, v []byte) (err error) {
 	case fieldChecksum:
 		o.content.checksum = string(v)
 	default:
-		if i := int(tag) - fieldSums; i >= 0 && i < len(kinds()) {
-			*o.Checksums.of(kinds()[i]) = slices.Clone(v)
+		all := kinds()
+		if i := int(tag) - fieldSums; i >= 0 && i < len(all) {
+			*o.Checksums.of(all[i]) = slices.Clone(v)
 		}
 	}
 	return err

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"selvage/engine/state"
@@ -33,7 +35,7 @@ func open(t testing.TB, dir string, edit ...func(*store.Options)) *store.Store {
 type started struct {
 	*store.Store
 	db     *state.Shared
-	volume *volume.Local
+	volume volume.Volume
 }
 
 func (s *started) close() { s.db.Close("The test is over.") }
@@ -43,7 +45,12 @@ func start(dir string, edit ...func(*store.Options)) (*started, error) {
 	if err := db.Open(); err != nil {
 		return nil, err
 	}
-	v, err := volume.OpenLocal(filepath.Join(dir, "volume"), volume.LocalOptions{})
+	place := filepath.Join(dir, "volume")
+	if service := os.Getenv("SELVAGE_TEST_VOLUME"); service != "" { // clients/volume_test.go
+		bucket, query, _ := strings.Cut(service, "?")
+		place = bucket + "/" + fmt.Sprintf("%x", md5.Sum([]byte(dir))) + "?" + query
+	}
+	v, err := volume.Open(context.Background(), place, volume.OpenOptions{})
 	if err != nil {
 		return nil, err
 	}

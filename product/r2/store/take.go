@@ -159,6 +159,9 @@ func (t *taken) large(ctx context.Context, body io.Reader, in intake, h hashes) 
 	t.segments = []segment{g}
 	t.s.using.add(t.segments)
 	expected := in.size
+	if expected >= 0 {
+		body = io.LimitReader(body, expected+1) // one more is enough to refuse it
+	}
 	if in.key != nil && expected >= 0 {
 		expected = sealedSize(expected)
 	}
