@@ -30,6 +30,7 @@ type pump struct {
 	wake    chan struct{} // there may be messages
 	changed chan struct{} // the configuration may be another
 	freed   chan struct{} // a batch has ended
+	batches sync.WaitGroup
 
 	mu      sync.Mutex // guards the fields below
 	running int        // batches under way
@@ -52,10 +53,9 @@ func (u *pump) run(ctx context.Context) {
 	defer end()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, end) })
 	defer stop()
-	var batches sync.WaitGroup
-	defer batches.Wait()
+	defer u.batches.Wait()
 	for ctx.Err() == nil {
-		wait, left := u.step(ctx, life, &batches)
+		wait, left := u.step(ctx, life)
 		if left {
 			return
 		}
@@ -87,7 +87,7 @@ func (u *pump) await(ctx context.Context, wait time.Duration) {
 
 // step starts a batch if there is one, and says how long to wait for another; negative: not at all. It
 // tells whether the pump has left.
-func (u *pump) step(ctx, life context.Context, batches *sync.WaitGroup) (wait time.Duration, left bool) {
+func (u *pump) step(ctx, life context.Context) (wait time.Duration, left bool) {
 	p := u.s.p
 	t := p.current.Load()
 	if !t.pumped(u.ref.account, u.ref.id) {
@@ -120,7 +120,7 @@ func (u *pump) step(ctx, life context.Context, batches *sync.WaitGroup) (wait ti
 	case !o.Full && full.After(now):
 		return full.Sub(now), false
 	}
-	if err := u.start(ctx, life, q, w, o, batches); err != nil {
+	if err := u.start(ctx, life, q, w, o); err != nil {
 		if ctx.Err() == nil {
 			p.log.Error("messages cannot be delivered", "account", u.ref.account, "queue", u.ref.id, "error", err)
 		}
@@ -168,7 +168,7 @@ func (u *pump) mayStart(c *spec.QueueConsumer) (time.Duration, bool) {
 }
 
 // start takes a batch and hands it to the Worker, in the background.
-func (u *pump) start(ctx, life context.Context, q *backlog.Queue, w backlog.Wanted, o backlog.Outlook, batches *sync.WaitGroup) error {
+func (u *pump) start(ctx, life context.Context, q *backlog.Queue, w backlog.Wanted, o backlog.Outlook) error {
 	room, size := u.s.room(u.ref.account), min(int64(o.Bytes), accountBytes)
 	if err := room.Acquire(ctx, size); err != nil {
 		return err
@@ -181,7 +181,7 @@ func (u *pump) start(ctx, life context.Context, q *backlog.Queue, w backlog.Want
 	u.mu.Lock()
 	u.running++
 	u.mu.Unlock()
-	batches.Go(func() {
+	u.batches.Go(func() {
 		u.deliver(life, d, messages)
 		u.end(room, size)
 	})
