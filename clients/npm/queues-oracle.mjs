@@ -4,6 +4,7 @@ import { Miniflare, convertV4MiniflareOptions } from "miniflare";
 
 const mf = new Miniflare(convertV4MiniflareOptions({
 	modules: true, script: readFileSync(process.argv[2], "utf8"), compatibilityDate: "2026-04-01",
+	durableObjects: { SEEN: { className: "Seen", useSQLite: true } },
 	queueProducers: { OUT: "q-work" },
 	queueConsumers: {
 		"q-work": { maxBatchSize: 3, maxBatchTimeout: 1, maxRetries: 2, deadLetterQueue: "q-dead" },

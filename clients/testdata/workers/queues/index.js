@@ -1,6 +1,14 @@
 // Sends batches to a queue that it consumes itself, and tells which batches it was given. A message's
-// body says what becomes of it.
-const seen = [];
+// body says what becomes of it. What was seen stands in a Durable Object: events and requests need not
+// meet in one isolate.
+import { DurableObject } from "cloudflare:workers";
+
+export class Seen extends DurableObject {
+  #list = [];
+  add(batch) { this.#list.push(batch); }
+  get() { return this.#list; }
+  clear() { this.#list = []; }
+}
 
 const steps = {
   full: [{ n: 1 }, { n: 2 }, { n: 3 }],
@@ -31,11 +39,14 @@ function shown(body) {
 }
 
 // settled waits until nothing was delivered for a while.
-async function settled() {
-  for (let last = -1, calm = 0; calm < 7; await scheduler.wait(500)) {
-    calm = seen.length === last && seen.length > 0 ? calm + 1 : 0;
-    last = seen.length;
+async function settled(seen) {
+  let list = [];
+  for (let last = -1, calm = 0, tries = 0; calm < 7 && tries < 50; tries++, await scheduler.wait(500)) {
+    list = await seen.get();
+    calm = list.length === last && last > 0 ? calm + 1 : 0;
+    last = list.length;
   }
+  return list;
 }
 
 async function refusals(env) {
@@ -58,15 +69,15 @@ export default {
     if (name === "refusals") return Response.json(await refusals(env));
     if (name === "metrics") return Response.json(Object.keys(await env.OUT.metrics()).sort());
     if (!steps[name]) return Response.json(Object.keys(steps));
-    seen.length = 0;
+    const seen = env.SEEN.getByName("seen");
+    await seen.clear();
     await send(env, steps[name]);
-    await settled();
-    return Response.json(seen);
+    return Response.json(await settled(seen));
   },
 
-  async queue(batch) {
+  async queue(batch, env) {
     const queue = batch.queue.endsWith("-dead") ? "dead" : "work";
-    seen.push([queue, batch.messages.map((m) => [shown(m.body), m.attempts])]);
+    await env.SEEN.getByName("seen").add([queue, batch.messages.map((m) => [shown(m.body), m.attempts])]);
     if (queue === "dead") return;
     for (const m of batch.messages) {
       const { does, until } = m.body ?? {};
