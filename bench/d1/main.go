@@ -182,9 +182,15 @@ func miniflare(dir string) (*peer, func(), error) {
 		return nil, nil, err
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	if err := p.AwaitPort(addr); err != nil {
-		p.Stop()
-		return nil, nil, err
+	for tries := 0; ; tries++ { // it starts slowly on a busy machine
+		err := p.AwaitPort(addr)
+		if err == nil {
+			break
+		}
+		if _, ended := p.Ended(); ended || tries == 2 {
+			p.Stop()
+			return nil, nil, err
+		}
 	}
 	return &peer{name: "miniflare", url: "http://" + addr, host: addr, runs: map[string][]map[string]float64{}}, p.Stop, nil
 }
