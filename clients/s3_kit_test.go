@@ -32,7 +32,7 @@ func (s *s3) host() string { return strings.TrimPrefix(s.S3, "http://") }
 // env are the variables that AWS's tools read.
 func (s *s3) env(t *testing.T) []string {
 	return append([]string{"PATH=" + os.Getenv("PATH")}, "AWS_ACCESS_KEY_ID="+s.id, "AWS_SECRET_ACCESS_KEY="+s.secret, "AWS_DEFAULT_REGION=auto", "AWS_REGION=auto", "AWS_ENDPOINT_URL="+s.S3,
-		"S3_ENDPOINT="+s.S3, "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true", "HOME="+t.TempDir())
+		"S3_ENDPOINT="+s.S3, "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true", "AWS_CA_BUNDLE=", "HOME="+t.TempDir())
 }
 
 // tree makes a folder of so many files: nested, some of them empty, some with odd names, and one that

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TestS3AWSCLI syncs a tree of many files with Debian's AWS CLI, and does what people do with it.
+// TestS3AWSCLI syncs a tree with Debian's AWS CLI, and does what people do with it.
 func TestS3AWSCLI(t *testing.T) {
 	s := startS3(t)
 	env := s.env(t)
@@ -19,7 +19,7 @@ func TestS3AWSCLI(t *testing.T) {
 		t.Helper()
 		return run(t, env, "/usr/bin/aws", append([]string{"--endpoint-url", s.S3}, args...)...)
 	}
-	from, to := tree(t, 5000), t.TempDir()
+	from, to := tree(t, 1000), t.TempDir()
 	aws("s3", "mb", "s3://tree")
 	aws("s3", "sync", "--only-show-errors", from, "s3://tree/base")
 	aws("s3", "sync", "--only-show-errors", "s3://tree/base", to)
@@ -27,7 +27,7 @@ func TestS3AWSCLI(t *testing.T) {
 	if out := aws("s3", "sync", from, "s3://tree/base", "--size-only"); out != "" {
 		t.Errorf("a second sync sends: %.500s", out)
 	}
-	if out := aws("s3", "ls", "--recursive", "--summarize", "s3://tree/"); !strings.Contains(out, "Total Objects: 5000") {
+	if out := aws("s3", "ls", "--recursive", "--summarize", "s3://tree/"); !strings.Contains(out, "Total Objects: 1000") {
 		t.Errorf("ls: %s", out[max(0, len(out)-300):])
 	}
 	aws("s3", "cp", "--only-show-errors", "s3://tree/base/large.bin", "s3://tree/copied.bin")
@@ -50,7 +50,7 @@ func TestS3AWSCLI(t *testing.T) {
 	aws("s3", "rb", "--force", "s3://tree")
 }
 
-// TestS3Boto3 runs npm's neighbour in Python: conditions, parts, metadata, presigned URLs, pages.
+// TestS3Boto3 does what Python programs do: conditions, parts, metadata, presigned URLs, pages.
 func TestS3Boto3(t *testing.T) {
 	s := startS3(t)
 	if out := run(t, s.env(t), "/usr/bin/python3", "testdata/s3/boto.py"); strings.TrimSpace(out) != "ok" {
@@ -112,7 +112,7 @@ func TestS3s5cmd(t *testing.T) {
 		t.Helper()
 		return run(t, s.env(t), bin, append([]string{"--log", "error"}, args...)...)
 	}
-	from, to := tree(t, 1000), t.TempDir()
+	from, to := tree(t, 5000), t.TempDir()
 	s5cmd("mb", "s3://tree")
 	s5cmd("sync", from+"/", "s3://tree/base/")
 	s5cmd("sync", "s3://tree/base/*", to+"/")
