@@ -71,6 +71,8 @@ type WorkersConfig struct {
 // them. An empty address is off.
 type StorageConfig struct {
 	S3                 string
+	R2Volume           string // where the content of large objects lies, if not in the data directory
+	R2Credentials      string // file with the keys of that place
 	R2Domain           string // under which public buckets have names of their own
 	HyperdrivePostgres string
 	HyperdriveMySQL    string
@@ -95,6 +97,8 @@ func settings() []setting {
 		{"dns", "127.0.0.1:5300", "addr", "where DNS is answered, UDP and TCP", addr(func(c *Config) *string { return &c.DNS })},
 		{"admin", "127.0.0.1:9180", "addr", "where /metrics, /healthz and /readyz are; keep it private", addr(func(c *Config) *string { return &c.Admin })},
 		{"s3", "127.0.0.1:4430", "addr", "where S3 clients reach the buckets of R2, or off", addrOrOff(func(c *Config) *string { return &c.Storage.S3 })},
+		{"r2-volume", "", "url", "S3 service that keeps the content of large objects, s3+https://HOST/BUCKET/PREFIX/ (default: the data directory)", text(func(c *Config) *string { return &c.Storage.R2Volume })},
+		{"r2-volume-keys", "", "file", "its keys, in the form of ~/.aws/credentials (default: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)", text(func(c *Config) *string { return &c.Storage.R2Credentials })},
 		{"r2-domain", "r2.localhost", "name", "domain under which public buckets have names of their own: pub-ID.DOMAIN", r2Domain},
 		{"hyperdrive-postgres", "127.0.0.1:4432", "addr", "where clients of PostgreSQL reach the pools of Hyperdrive, or off; keep it private", addrOrOff(func(c *Config) *string { return &c.Storage.HyperdrivePostgres })},
 		{"hyperdrive-mysql", "127.0.0.1:4406", "addr", "where clients of MySQL reach the pools of Hyperdrive, or off; keep it private", addrOrOff(func(c *Config) *string { return &c.Storage.HyperdriveMySQL })},

@@ -9,6 +9,7 @@ import (
 	"selvage/engine/isolate"
 	"selvage/engine/seal"
 	"selvage/engine/state"
+	"selvage/engine/volume"
 	"selvage/foundation/observe"
 	"selvage/product"
 	"selvage/product/d1"
@@ -47,7 +48,7 @@ func buildStorage(n *Node, key *seal.Key, roots *x509.CertPool) (s storing, err 
 		return s, err
 	}
 	if s.r2, err = r2.New(r2.Options{
-		State: n.state, DB: s.data, Dir: dir("r2"), Seal: key, Keys: n.signingKey, Domain: n.config.Storage.R2Domain, NameServers: n.config.NameServers,
+		Volume: r2Volume(n.config.Storage), State: n.state, DB: s.data, Dir: dir("r2"), Seal: key, Keys: n.signingKey, Domain: n.config.Storage.R2Domain, NameServers: n.config.NameServers,
 		Notify: func(ctx context.Context, accountID, queueID string, body []byte) error {
 			return s.queues.Send(ctx, accountID, queueID, queues.Message{ContentType: "json", Body: body})
 		},
@@ -65,6 +66,16 @@ func buildStorage(n *Node, key *seal.Key, roots *x509.CertPool) (s storing, err 
 // consumeQueue hands a batch of a queue's messages to the Worker that consumes it.
 func (n *Node) consumeQueue(ctx context.Context, accountID, script string, batch isolate.QueueBatch) (isolate.Outcome, error) {
 	return n.parts.scripting.workers.ConsumeQueue(ctx, accountID, script, batch)
+}
+
+// r2Volume returns the place for large objects outside of the data directory; nil if there is none.
+func r2Volume(c StorageConfig) volume.Volume {
+	if c.R2Volume == "" {
+		return nil
+	}
+	return volume.NewLate(func(ctx context.Context) (volume.Volume, error) {
+		return volume.Open(ctx, c.R2Volume, volume.OpenOptions{Credentials: c.R2Credentials})
+	})
 }
 
 // products returns them for the node's list.

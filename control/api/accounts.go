@@ -178,6 +178,10 @@ func (a *API) deleteAccount(ctx context.Context, c *product.Call) (product.Reply
 				return fault.New(fault.Conflict, "The account owns the zone %s; delete its zones first.", z.Zone.Name)
 			}
 		}
+		if s := tx.Snapshot().StorageOf(id); len(s.Namespaces)+len(s.Buckets)+len(s.Databases)+len(s.Queues)+len(s.Hyperdrives) > 0 {
+			return fault.New(fault.Conflict, "The account has data: %d KV namespaces, %d buckets, %d databases, %d queues and %d Hyperdrive configurations; delete them first.",
+				len(s.Namespaces), len(s.Buckets), len(s.Databases), len(s.Queues), len(s.Hyperdrives))
+		}
 		if len(tx.Snapshot().Accounts) == 1 {
 			return fault.New(fault.Conflict, "This is the only account of the node; create another first.")
 		}
