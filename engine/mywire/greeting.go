@@ -78,8 +78,6 @@ type Login struct {
 	Attrs     []byte // raw
 }
 
-const loginHead = 32 // bytes before the user, which are all of a request for TLS
-
 // Append appends the payload to b.
 func (l *Login) Append(b []byte) []byte {
 	b = l.appendHead(b)

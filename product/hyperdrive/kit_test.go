@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http/httptest"
-	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,7 +23,6 @@ import (
 	"selvage/engine/state"
 	"selvage/foundation/clock"
 	"selvage/foundation/observe"
-	"selvage/product"
 	"selvage/product/hyperdrive"
 	"selvage/product/hyperdrive/pgtest"
 	"selvage/spec"
@@ -186,8 +184,3 @@ func run(t testing.TB, c *pgx.Conn, sql string, args ...any) {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
-
-// permitAll lets tests reach loopback.
-func permitAll(string, netip.AddrPort) error { return nil }
-
-var _ = product.Permission{}

@@ -43,7 +43,6 @@ type Upstream struct {
 
 	mu       sync.Mutex // guards the fields below
 	sessions map[uint32]*session
-	thread   uint32 // ID that the last session got
 }
 
 type counts struct {
@@ -104,9 +103,6 @@ func (u *Upstream) dial(ctx context.Context) (pool.Conn, error) { return u.conne
 // Capabilities of our connections to servers. Without CapDeprecateEOF and CapSessionTrack answers have
 // a form that each client understands.
 const serverCaps = mywire.CapMultiStatements | mywire.CapMultiResults | mywire.CapPSMultiResults | mywire.CapLongFlag | mywire.CapLongPassword
-
-// errNoTLS says that a server does not speak TLS that should.
-var errNoTLS = errors.New("the server offers no TLS")
 
 // connect logs in. foundRows is what only a login can say: that affected rows are those that were found.
 func (u *Upstream) connect(ctx context.Context, foundRows bool) (*server, error) {
