@@ -184,6 +184,7 @@ func TestHalfPutsAndSlowReaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		cancel()
+		feed.CloseWithError(context.Canceled) // the client may wait for the body to end
 		<-done
 	}
 	if _, text := r2Send(t, p, "GET", "/r2/buckets/half/objects/there", ""); text != "before" {
