@@ -11,7 +11,6 @@ func TestWranglerQueues(t *testing.T) {
 	n := startNode(t)
 	for i, w := range wranglers {
 		t.Run(w.name, func(t *testing.T) {
-			t.Parallel()
 			testQueues(t, newProject(t, n, w.folder, "queues", []string{"new", "old"}[i]))
 		})
 	}

@@ -114,7 +114,7 @@ func TestS3s5cmd(t *testing.T) {
 	}
 	s5cmd := func(args ...string) string {
 		t.Helper()
-		return run(t, s.env(t), bin, append([]string{"--log", "error"}, args...)...)
+		return run(t, s.env(t), bin, append([]string{"--log", "error", "--endpoint-url", s.S3}, args...)...)
 	}
 	from, to := tree(t, 5000), t.TempDir()
 	s5cmd("mb", "s3://tree")

@@ -38,12 +38,16 @@ function shown(body) {
   return body;
 }
 
-// settled waits until nothing was delivered for a while.
-async function settled(seen) {
+// deadly are the steps after which a batch has to come from the queue of dead letters.
+const deadly = ["one-dies", "throws-always"];
+
+// settled waits until nothing was delivered for a while, and what has to come has come.
+async function settled(seen, name) {
   let list = [];
-  for (let last = -1, calm = 0, tries = 0; calm < 7 && tries < 50; tries++, await scheduler.wait(500)) {
+  for (let last = -1, calm = 0, tries = 0; calm < 7 && tries < 80; tries++, await scheduler.wait(500)) {
     list = await seen.get();
-    calm = list.length === last && last > 0 ? calm + 1 : 0;
+    const whole = !deadly.includes(name) || list.some(([queue]) => queue === "dead");
+    calm = whole && list.length === last && last > 0 ? calm + 1 : 0;
     last = list.length;
   }
   return list;
@@ -72,7 +76,7 @@ export default {
     const seen = env.SEEN.getByName("seen");
     await seen.clear();
     await send(env, steps[name]);
-    return Response.json(await settled(seen));
+    return Response.json(await settled(seen, name));
   },
 
   async queue(batch, env) {
