@@ -39,7 +39,7 @@ func volumeSuite(t *testing.T, place, id, secret string) {
 	t.Helper()
 	env := []string{"SELVAGE_TEST_VOLUME=" + place, "AWS_ACCESS_KEY_ID=" + id, "AWS_SECRET_ACCESS_KEY=" + secret}
 	run(t, env, "go", "-C", "..", "test", "-count=1", "-run", "^TestAgainstModel$", "./product/r2/store")
-	if out := run(t, env, "go", "-C", "..", "test", "-count=1", "-run", "^TestService$", "-v", "./engine/volume"); !strings.Contains(out, "PASS: TestService") {
+	if out := run(t, env, "go", "-C", "..", "test", "-count=1", "-tags", "service", "-run", "^TestService$", "-v", "./engine/volume"); !strings.Contains(out, "PASS: TestService") {
 		t.Errorf("the suite did not run:\n%s", out)
 	}
 }

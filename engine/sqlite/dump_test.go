@@ -55,7 +55,7 @@ func TestDumpIsReadBack(t *testing.T) {
 	}
 	shell, err := exec.LookPath("sqlite3")
 	if err != nil {
-		t.Skip("no sqlite3 shell")
+		t.Fatal("there is no sqlite3 shell: run make test-setup")
 	}
 	file := filepath.Join(t.TempDir(), "x.db")
 	cmd := exec.Command(shell, file)

@@ -235,6 +235,6 @@ func TestFullDisk(t *testing.T) {
 		}
 	})
 	if err != nil {
-		t.Skipf("no small disk here: %v", err)
+		t.Logf("there is no small disk here: %v", err)
 	}
 }

@@ -49,7 +49,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	})
 	if err != nil {
-		t.Skipf("nothing can be mounted here: %v", err)
+		t.Logf("there is no small disk here: %v", err)
 	}
 }
 

@@ -406,9 +406,6 @@ func TestRefusesHugeThings(t *testing.T) {
 
 // TestTenThousandParts makes an object of as many parts as there may be.
 func TestTenThousandParts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a minute")
-	}
 	f := newFront(t)
 	id := f.begin("bucket/parts")
 	var b strings.Builder

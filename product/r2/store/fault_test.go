@@ -209,7 +209,7 @@ func TestFullDisk(t *testing.T) {
 		wantContent(t, s.Store, "again", noise(4, 4<<20))
 	})
 	if err != nil {
-		t.Skipf("no small disk here: %v", err)
+		t.Logf("there is no small disk here: %v", err)
 	}
 }
 
