@@ -47,6 +47,9 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
+	selvage/bench v0.0.0
 )
 
 replace selvage => ../..
+
+replace selvage/bench => ..

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"selvage/bench/rig"
 )
 
 // broker is what is measured.
@@ -33,55 +35,82 @@ var (
 
 func main() {
 	flag.Parse()
-	rates := map[string][2]float64{}
-	for _, b := range []struct {
-		name string
-		open func(dir string) (broker, error)
-	}{{"selvage", openBacklog}, {"jetstream", openJetStream}} {
-		sent, worked, err := measure(b.name, b.open)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, b.name+":", err)
-			os.Exit(1)
-		}
-		rates[b.name] = [2]float64{sent, worked}
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench queues:", err)
+		os.Exit(1)
 	}
-	ours, theirs := rates["selvage"], rates["jetstream"]
-	fmt.Printf("selvage : jetstream, sends %.2f, acknowledgements %.2f (target 0.8)\n", ours[0]/theirs[0], ours[1]/theirs[1])
 }
 
-// measure returns messages sent and messages acknowledged a second.
-func measure(name string, open func(string) (broker, error)) (sent, worked float64, err error) {
+// run measures both in turns, each time in the other order: the file system remembers who came before.
+func run() error {
+	brokers := []named{{"selvage", openBacklog}, {"jetstream", openJetStream}}
+	sends, works := map[string][]map[string]float64{}, map[string][]map[string]float64{}
+	for range rig.Number("BENCH_RUNS", 3) {
+		for _, b := range brokers {
+			if err := measure(b, sends, works); err != nil {
+				return fmt.Errorf("%s: %w", b.name, err)
+			}
+		}
+		slices.Reverse(brokers)
+	}
+	var results []rig.Result
+	medians := map[string]float64{}
+	for title, all := range map[string]map[string][]map[string]float64{
+		fmt.Sprintf("send %d bytes, %d producers", *size, *producers):                 sends,
+		fmt.Sprintf("acknowledge, %d consumers in batches of %d", *consumers, *batch): works,
+	} {
+		for _, b := range []string{"selvage", "jetstream"} {
+			r := rig.Result{Bench: "queues", Case: title, Peer: b, Values: rig.Median(all[b]), Runs: len(all[b])}
+			medians[title+b] = r.Values["per s"]
+			fmt.Printf("%-50s %-10s", title, b)
+			for _, k := range rig.Keys(r.Values) {
+				fmt.Printf("  %s %.4g", k, r.Values[k])
+			}
+			fmt.Println()
+			results = append(results, r)
+		}
+		fmt.Printf("%-50s %.2f of JetStream (target 0.8)\n", title, medians[title+"selvage"]/medians[title+"jetstream"])
+	}
+	return rig.Save(results)
+}
+
+type named struct {
+	name string
+	open func(dir string) (broker, error)
+}
+
+// measure adds what one run comes to.
+func measure(n named, sends, works map[string][]map[string]float64) error {
 	dir, err := os.MkdirTemp(*base, "bench-queues")
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	defer os.RemoveAll(dir)
-	b, err := open(filepath.Join(dir, name))
+	b, err := n.open(filepath.Join(dir, n.name))
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	defer b.close()
-	n, latencies, err := produce(b)
+	sent, latencies, err := produce(b)
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
-	sent = float64(n) / lasting.Seconds()
+	sends[n.name] = append(sends[n.name], map[string]float64{
+		"per s": float64(sent) / lasting.Seconds(), "p50 ms": rig.Quantile(latencies, 0.5), "p99 ms": rig.Quantile(latencies, 0.99),
+	})
 	begun := time.Now()
-	if err := drain(b, n); err != nil {
-		return 0, 0, err
+	if err := drain(b, sent); err != nil {
+		return err
 	}
-	worked = float64(n) / time.Since(begun).Seconds()
-	slices.Sort(latencies)
-	fmt.Printf("%-10s %8.0f sends/s of %d producers, p50 %v p99 %v; %8.0f acknowledgements/s of %d consumers in batches of %d\n", name, sent, *producers,
-		latencies[len(latencies)/2].Round(10*time.Microsecond), latencies[len(latencies)*99/100].Round(10*time.Microsecond), worked, *consumers, *batch)
-	return sent, worked, nil
+	works[n.name] = append(works[n.name], map[string]float64{"per s": float64(sent) / time.Since(begun).Seconds()})
+	return nil
 }
 
-// produce sends for a while and returns how many were sent, and how long each took.
-func produce(b broker) (int, []time.Duration, error) {
+// produce sends for a while and returns how many were sent, and how many milliseconds each took.
+func produce(b broker) (int, []float64, error) {
 	var all sync.WaitGroup
 	var failed atomic.Pointer[error]
-	took := make([][]time.Duration, *producers)
+	took := make([][]float64, *producers)
 	end := time.Now().Add(*lasting)
 	for i := range *producers {
 		all.Go(func() {
@@ -92,7 +121,7 @@ func produce(b broker) (int, []time.Duration, error) {
 					failed.Store(&err)
 					return
 				}
-				took[i] = append(took[i], time.Since(begun))
+				took[i] = append(took[i], time.Since(begun).Seconds()*1000)
 			}
 		})
 	}

@@ -140,9 +140,13 @@ func (p *peer) load(way string, body []byte, connections int) error {
 		runs = append(runs, r)
 	}
 	m := rig.Median(runs)
+	rate, rss := m["rate"], rig.RSS(p.program.PID())>>20
 	fmt.Printf("| %s | %s %d KiB, %d connections | %.0f | %.0f | %.2f | %.2f | %d |\n", p.name, way, len(body)>>10, connections,
-		m["rate"], m["rate"]*float64(len(body))/(1<<20), m["p50"], m["p99"], rig.RSS(p.program.PID())>>20)
-	return nil
+		rate, rate*float64(len(body))/(1<<20), m["p50"], m["p99"], rss)
+	return rig.Save([]rig.Result{{
+		Bench: "r2", Case: fmt.Sprintf("%s %d KiB, %d connections", way, len(body)>>10, connections), Peer: p.name, Runs: len(runs),
+		Values: map[string]float64{"per s": rate, "p50 ms": m["p50"], "p99 ms": m["p99"], "RSS MiB": float64(rss)},
+	}})
 }
 
 func (p *peer) once(way string, body []byte, connections int) (map[string]float64, error) {

@@ -37,6 +37,12 @@ var titles = []struct{ bench, title, about string }{
 	{"workers recovery", "Recovery", "From the answer to the request that was the end of a child until the same Worker answers again."},
 	{"workers objects", "Durable Objects", "A counter: each request reads and writes its count, which is on disk before the answer. Server on CPU 0, wrk on CPU 1."},
 	{"workers memory", "Memory", "Workers that were all asked twice just before. PSS counts pages shared by processes in parts; the runtime's binary is shared by all children."},
+	{"kv", "Workers KV", "From a Worker: the same Worker here and under miniflare, puts on disk before the answer here. A million keys: by the REST API here, beside Redis with appendfsync always and etcd with their own clients."},
+	{"r2", "R2 by S3", "minio-go against one server after the other, each on CPU 0 with an empty disk, the load on CPU 1. Selvage and MinIO sync before they answer a put, versitygw does not."},
+	{"d1", "D1", "The same Worker here and under miniflare, one statement after the other; a run() is on disk before the answer."},
+	{"queues", "Queues", "The engine of Queues beside JetStream (one replica, sync always), both in one process, in turns; every message is on disk before its send returns."},
+	{"hyperdrive targets", "Hyperdrive: what was aimed at", "What was measured, and the limit that the project had set itself before."},
+	{"hyperdrive", "Hyperdrive", "pgbench, pool and database share both CPUs. CPU is the pool's for each transaction. Debian's PgBouncer cannot pool prepared statements in transaction mode."},
 	{"workers start", "A node with many Workers", "Start with all deployed and none awake; then first answers of Workers picked at random."},
 }
 
@@ -88,16 +94,21 @@ func head(name, commit, began string, results []rig.Result) string {
 	of := func(bench string) bool {
 		return slices.ContainsFunc(results, func(r rig.Result) bool { return r.Bench == bench && r.Values != nil })
 	}
-	if slices.ContainsFunc(results, func(r rig.Result) bool { return strings.HasPrefix(r.Bench, "workers") }) {
+	drawing := drawingOf(results)
+	switch {
+	case of("kv") || of("r2") || of("d1") || of("queues") || of("hyperdrive"):
+		fmt.Fprintf(&b, "Peers: %s; %s; %s; %s; what `bench/r2/run`, `bench/queues/go.mod` and `clients/npm/package.json` pin.\n\n", output("redis-server", "--version"),
+			output("etcd", "--version"), output("pgbouncer", "--version"), output("psql", "--version"))
+	case of("workers hello") || of("workers objects"):
 		fmt.Fprintf(&b, "Peers: %s; Node.js %s; %s; Bun %s. Load: %s.\n\n", output(os.Getenv("WORKERD_BIN"), "--version"), output(os.Getenv("NODE_BIN"), "--version"),
 			output(os.Getenv("DENO_BIN"), "--version"), output(os.Getenv("BUN_BIN"), "--version"), wrkVersion())
-	} else {
+	default:
 		fmt.Fprintf(&b, "Peers: %s; Caddy %s; %s. Load: %s.\n\n", strings.TrimPrefix(output("nginx", "-v"), "nginx version: "),
 			output("go", "list", "-C", "peers", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2"), output("knotd", "-V"), output("h2load", "--version"))
 	}
 	fmt.Fprintf(&b, "Made by `make bench`. Every program with its access log on; Selvage is a whole `selvage up`, metrics on, configured through the API.\n")
-	if of(charted(results)) {
-		fmt.Fprintf(&b, "\n![CPU time for each request](%s.svg)\n", name)
+	if slices.ContainsFunc(drawing.benches, of) {
+		fmt.Fprintf(&b, "\n![%s](%s.svg)\n", drawing.title, name)
 	}
 	return b.String()
 }
@@ -140,8 +151,8 @@ func section(title, about string, results []rig.Result) string {
 }
 
 func columnsOf(results []rig.Result) []string {
-	order := []string{"requests/s", "queries/s", "CPU us/request", "of it node us", "CPU us/query", "CPU busy %", "answer p50 ms", "answer p99 ms", "effect p50 ms", "effect p99 ms",
-		"measured", "limit", "first answer p50 ms", "first answer p99 ms", "ready ms", "idle p50 ms", "idle p99 ms", "p50 ms", "p99 ms", "RSS MB", "idle RSS MB", "idle CPU %"}
+	order := []string{"requests/s", "transactions/s", "per s", "keys/s", "queries/s", "CPU us", "CPU us/request", "of it node us", "CPU us/query", "CPU busy %", "answer p50 ms", "answer p99 ms", "effect p50 ms", "effect p99 ms",
+		"measured", "limit", "first answer p50 ms", "first answer p99 ms", "ready ms", "idle p50 ms", "idle p99 ms", "p50 ms", "p99 ms", "RSS MB", "RSS MiB", "MiB", "idle RSS MB", "idle CPU %"}
 	var columns []string
 	for _, r := range results {
 		for key := range r.Values {
