@@ -75,7 +75,7 @@ func start(name, dir string) (*peer, error) {
 	var err error
 	switch name {
 	case "selvage":
-		n, err := rig.StartNode(serverCPU, dir)
+		n, err := rig.StartNode(serverCPU, dir, "--workerd", "off") // S3 needs no runtime of Workers
 		if err != nil {
 			return nil, err
 		}
@@ -102,13 +102,25 @@ func start(name, dir string) (*peer, error) {
 		p.client, err = minio.New(addr, &minio.Options{Creds: credentials.NewStaticV4(id, secret, ""), Region: "us-east-1", MaxRetries: 1})
 	}
 	if err == nil {
-		err = p.client.MakeBucket(context.Background(), bucket, minio.MakeBucketOptions{})
+		err = p.makeBucket()
 	}
 	if err != nil {
 		p.program.Stop()
 		return nil, err
 	}
 	return p, nil
+}
+
+// makeBucket tries for a while: MinIO listens before it can answer.
+func (p *peer) makeBucket() error {
+	end := time.Now().Add(30 * time.Second)
+	for {
+		err := p.client.MakeBucket(context.Background(), bucket, minio.MakeBucketOptions{})
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 func (p *peer) measure() error {
