@@ -23,8 +23,12 @@ import (
 // the data is the successor's, while the predecessor's last requests still run there.
 const dataSocket = "data.sock"
 
-// ticketField says, on that socket only, which binding a request is meant for.
-const ticketField = "Selvage-Binding"
+// ticketField says, on that socket only, which binding a request is meant for; failureField is there
+// on answers that the predecessor shall write, in its Detail.
+const (
+	ticketField  = "Selvage-Binding"
+	failureField = "Selvage-Failure"
+)
 
 // dataDoor is the way of scripts to the store of data.
 type dataDoor struct {
@@ -103,6 +107,10 @@ func (n *Node) successorAnswers(ctx context.Context, ex *edge.Exchange, t ticket
 		n.log.Error("successor does not answer what a script asks of its data", "binding", t.Binding.Type, "error", err)
 		return dataUnavailable("The node was taken over by a new process, which does not answer: try again.")
 	}
+	if detail := res.Header.Get(failureField); detail != "" {
+		res.Body.Close()
+		return &edge.Failure{Status: res.StatusCode, Reason: "data", Detail: detail}
+	}
 	_, text, _ := strings.Cut(res.Status, " ")
 	ex.Response = edge.Response{Status: res.StatusCode, Text: text, Length: res.ContentLength, Body: res.Body}
 	for name, values := range res.Header {
@@ -129,7 +137,7 @@ func newSuccessorData(dir string) *http.Transport {
 
 // serveData answers the predecessor's scripts on l until ctx ends.
 func (n *Node) serveData(ctx context.Context, l net.Listener) {
-	s := &childsocket.Server{Name: "data", Log: n.log, CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: n.answerTicket}
+	s := &childsocket.Server{Name: "data", Log: n.log, CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: n.answerTicket, Refuse: passFailure}
 	s.Serve(ctx, l)
 	os.Remove(filepath.Join(n.config.Data, dataSocket))
 }
@@ -146,4 +154,9 @@ func (n *Node) answerTicket(ctx context.Context, ex *edge.Exchange) error {
 		return fault.New(fault.NotFound, "There are no bindings of type %s.", t.Binding.Type)
 	}
 	return kind.Handle(t.User, t.Binding)(ctx, ex)
+}
+
+// passFailure answers a failure for the predecessor to write, which knows the client.
+func passFailure(ex *edge.Exchange, f *edge.Failure) {
+	ex.Respond(f.Status, edge.NewHeader(failureField, f.Detail), nil)
 }

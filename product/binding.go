@@ -32,6 +32,9 @@ type BindingType struct {
 	// Handle returns what answers that client's requests. After a takeover the node has them answered by
 	// its successor, so it is right for whatever keeps state. A type has Handle or Serve.
 	Handle func(user BindingUser, b *spec.WorkerBinding) edge.Handler
+	// Refuse answers that client in the place of Handle, or where that failed, in the form that it
+	// makes an exception of: scripts read f's Detail there. Nil for clients that read no answers.
+	Refuse func(ex *edge.Exchange, f *edge.Failure)
 	// Serve answers that client on a socket that only the script reaches, until ctx ends: for what is
 	// not HTTP.
 	Serve func(ctx context.Context, user BindingUser, b *spec.WorkerBinding, l net.Listener)

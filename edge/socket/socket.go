@@ -31,9 +31,11 @@ type Server struct {
 	// whole URL. Neither is passed on.
 	CFField, ProtoField string
 
-	// Handle answers a request. ctx ends when the child hangs up or Serve's ends. An error becomes
-	// an error page, as edge.RespondFailure writes it.
+	// Handle answers a request. ctx ends when the child hangs up or Serve's ends.
 	Handle edge.Handler
+	// Refuse answers what Handle failed with, in a form that the client at the other end makes an
+	// exception of; nil writes an error page, as edge.RespondFailure does.
+	Refuse func(ex *edge.Exchange, f *edge.Failure)
 	// Connect answers CONNECT to a target such as "db.example.com:5432" with the other end, or with
 	// an error that becomes the answer; nil refuses all.
 	Connect func(ctx context.Context, target string) (*Other, error)
@@ -165,9 +167,8 @@ func (cv *conversation) exchange(ctx context.Context, r *http.Request) (again bo
 	if blob := r.Header[cv.cfField]; len(blob) == 1 {
 		ctx = context.WithValue(ctx, blobKey{}, blob[0])
 	}
-	err := cv.s.call(ctx, ex)
-	if err != nil {
-		edge.RespondFailure(ex, failureOf(err), cv.s.PoP)
+	if err := cv.s.call(ctx, ex); err != nil {
+		cv.s.refuse(ex, failureOf(err))
 	}
 	if ex.Response.Tunnel != nil {
 		cv.switchProtocols(ctx, body)
@@ -223,6 +224,14 @@ func (s *Server) call(ctx context.Context, ex *edge.Exchange) (err error) {
 		return errors.New("no response, or one that cannot be sent")
 	}
 	return nil
+}
+
+func (s *Server) refuse(ex *edge.Exchange, f *edge.Failure) {
+	if s.Refuse != nil {
+		s.Refuse(ex, f)
+		return
+	}
+	edge.RespondFailure(ex, f, s.PoP)
 }
 
 // failureOf finds or makes the Failure for an error.

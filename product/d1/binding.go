@@ -84,6 +84,11 @@ func refuse(ex *edge.Exchange, err error) {
 	ex.Respond(http.StatusOK, jsonHeader(""), append(body, '}'))
 }
 
+// refuseInstead answers what the node says in this product's place.
+func refuseInstead(ex *edge.Exchange, f *edge.Failure) {
+	refuse(ex, fault.New(fault.Unavailable, "%s", f.Detail))
+}
+
 func jsonHeader(bookmark string) edge.Header {
 	var h edge.Header
 	h.Add("Content-Type", "application/json")

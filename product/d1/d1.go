@@ -170,7 +170,7 @@ func (p *D1) Routes() []product.Route {
 
 // Bindings returns the binding type d1.
 func (p *D1) Bindings() []product.BindingType {
-	return []product.BindingType{{Type: "d1", Kind: isolate.Wrapped, Wrapper: "cloudflare-internal:d1-api", Check: p.check, Handle: p.bind}}
+	return []product.BindingType{{Type: "d1", Kind: isolate.Wrapped, Wrapper: "cloudflare-internal:d1-api", Check: p.check, Handle: p.bind, Refuse: refuseInstead}}
 }
 
 // Quotas returns what is counted of each account.

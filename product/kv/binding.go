@@ -49,9 +49,14 @@ func (b *bound) handle(ctx context.Context, ex *edge.Exchange) error {
 		err = valueTooLarge(large.Size)
 	}
 	status, text := b.explain(err)
+	refuse(ex, status, text)
+	return nil
+}
+
+// refuse answers an error: the client makes an exception of status and text.
+func refuse(ex *edge.Exchange, status int, text string) {
 	ex.Respond(status, edge.NewHeader("Content-Type", "text/plain; charset=utf-8"), []byte(text))
 	ex.Response.Text = text
-	return nil
 }
 
 // explain turns an error into what the script sees.

@@ -90,6 +90,7 @@ func (p *KV) Bindings() []product.BindingType {
 			bound := &bound{p: p, space: sp, account: user.AccountID, namespace: b.NamespaceID, valid: err == nil}
 			return bound.handle
 		},
+		Refuse: func(ex *edge.Exchange, f *edge.Failure) { refuse(ex, f.Status, f.Detail) },
 	}}
 }
 

@@ -34,14 +34,14 @@ func BindSocket(t testing.TB, p product.Binder, user product.BindingUser, b *spe
 	t.Helper()
 	for _, kind := range p.Bindings() {
 		if kind.Type == b.Type {
-			return serve(t, kind.Handle(user, b))
+			return serve(t, &kind, kind.Handle(user, b))
 		}
 	}
 	t.Fatalf("the product has no bindings of type %q", b.Type)
 	return ""
 }
 
-func serve(t testing.TB, handle edge.Handler) string {
+func serve(t testing.TB, kind *product.BindingType, handle edge.Handler) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "bind") // short, for the names of sockets are bounded
 	if err != nil {
@@ -52,7 +52,7 @@ func serve(t testing.TB, handle edge.Handler) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &socket.Server{Name: "test", Log: observe.Observer{}.Logger(), CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: handle}
+	s := &socket.Server{Name: "test", Log: observe.Observer{}.Logger(), CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: handle, Refuse: kind.Refuse}
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() { s.Serve(ctx, l) })

@@ -21,7 +21,7 @@ const maxBatchBody = maxBatchBytes*4/3 + maxBatch*128 + 1024
 
 // Bindings returns what scripts can bind to.
 func (p *Queues) Bindings() []product.BindingType {
-	return []product.BindingType{{Type: "queue", Kind: isolate.Queue, Check: p.checkBinding, Handle: p.handle}}
+	return []product.BindingType{{Type: "queue", Kind: isolate.Queue, Check: p.checkBinding, Handle: p.handle, Refuse: refuseInstead}}
 }
 
 // producer is a binding as clients send it.
@@ -234,4 +234,10 @@ func refuse(ex *edge.Exchange, err error) {
 	h.Set("CF-Queues-Error-Code", strconv.Itoa(code))
 	h.Set("CF-Queues-Error-Cause", text)
 	ex.Respond(status, h, []byte(text))
+}
+
+// refuseInstead answers what the node says in this product's place.
+func refuseInstead(ex *edge.Exchange, f *edge.Failure) {
+	refuse(ex, fault.New(fault.Unavailable, "%s", f.Detail))
+	ex.Response.Text = f.Detail // all that scripts read without queue_expose_error_codes
 }

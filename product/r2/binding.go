@@ -39,6 +39,9 @@ func (p *R2) Bindings() []product.BindingType {
 		Handle: func(user product.BindingUser, b *spec.WorkerBinding) edge.Handler {
 			return (&binding{p: p, account: user.AccountID, bucket: boundBucket(b)}).handle
 		},
+		Refuse: func(ex *edge.Exchange, f *edge.Failure) {
+			respondWireError(ex, fault.New(fault.Unavailable, "%s", f.Detail), nil)
+		},
 	}}
 }
 

@@ -51,7 +51,7 @@ func (w *Workers) nameOf(v *spec.WorkerVersion) string {
 // external is a binding that another product serves.
 func (b *binder) external(t product.BindingType, user product.BindingUser, s *spec.WorkerBinding) isolate.Service {
 	if t.Handle != nil {
-		door := &socket.Server{Name: t.Type, Log: b.w.log, PoP: b.w.o.PoP, CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: t.Handle(user, s)}
+		door := &socket.Server{Name: t.Type, Log: b.w.log, PoP: b.w.o.PoP, CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: t.Handle(user, s), Refuse: t.Refuse}
 		return isolate.Service{Proxy: true, Serve: door.Serve}
 	}
 	return isolate.Service{Proxy: true, Serve: func(ctx context.Context, l net.Listener) { t.Serve(ctx, user, s, l) }}
