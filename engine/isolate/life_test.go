@@ -435,3 +435,50 @@ func zombie(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(b), ") Z ")
 }
+
+// A child that has grown makes room for a new one before it is ended, and finishes what it had begun.
+func TestGrownChildIsRenewed(t *testing.T) {
+	h := start(t, nil)
+	h.Set(h.module("u", `const kept = [];
+export default { async fetch(request) {
+  const { pathname } = new URL(request.url);
+  if (pathname === "/grow") kept.push(new Uint8Array(10 << 20).fill(1));
+  if (pathname === "/wait") await request.text();
+  return new Response(String(kept.length));
+} }`))
+	h.want("u", "/", "0")
+	body, end := io.Pipe()
+	slow := request("POST", "/wait", "")
+	slow.Body, slow.Length = body, -1
+	begun := make(chan string, 1)
+	go func() {
+		_, answer, err := h.ask("u", slow)
+		begun <- fmt.Sprint(answer, err)
+	}()
+	if _, err := end.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	// So many keep more than a child should have, and less than it may.
+	grown, target := 0, "/grow"
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		_, answer, err := h.ask("u", request("GET", target, ""))
+		n, _ := strconv.Atoi(answer)
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("the child keeps %d, and was not renewed: %v", grown, err)
+		}
+		if n < grown {
+			break
+		}
+		if grown = n; grown == 35 {
+			target = "/"
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	end.Close()
+	if got, want := <-begun, fmt.Sprint(strconv.Itoa(grown), nil); got != want {
+		t.Errorf("what had been begun ended with %q, want %q", got, want)
+	}
+	if n := h.Usage()[0].Kills; n != 0 {
+		t.Errorf("%d kills, want none", n)
+	}
+}

@@ -33,10 +33,11 @@ type unit struct {
 	held      chan struct{} // closed when a hand-over is done; nil if there is none
 	succession
 	setbacks
-	gone   bool
-	events bool      // something was dispatched to it: children get a dispatcher
-	wake   time.Time // of its earliest alarm, known while it sleeps; zero if there is none
-	unread bool      // alarms that an earlier node left were not looked for yet
+	renewing bool // see renew
+	gone     bool
+	events   bool      // something was dispatched to it: children get a dispatcher
+	wake     time.Time // of its earliest alarm, known while it sleeps; zero if there is none
+	unread   bool      // alarms that an earlier node left were not looked for yet
 }
 
 // succession is what takes the place of a unit's content.

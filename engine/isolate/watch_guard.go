@@ -33,7 +33,8 @@ type guard struct {
 	stat   *os.File // /proc/PID/stat; nil if it cannot be read
 	limit  time.Duration
 	due    time.Time
-	memory int64 // bytes
+	memory int64 // bytes, over which the child is ended
+	roomy  int64 // bytes, over which another takes its place
 	calls  []*call
 	trials map[*call]*trial
 
@@ -56,8 +57,9 @@ type ping struct {
 
 func newGuard(c *child, now time.Time) *guard {
 	g := &guard{c: c, due: now, at: now, busy: now, active: now, pinged: now, trials: map[*call]*trial{}}
-	// What a full heap takes, and as much again twice over for buffers and the runtime itself.
-	g.memory = 3*c.u.h.o.Memory + 64<<20
+	// What a full heap takes, and as much again for buffers and the runtime itself; in the end
+	// three times over, for buffers that wait to be collected while another child comes.
+	g.roomy, g.memory = 2*c.u.h.o.Memory+80<<20, 4*c.u.h.o.Memory+64<<20
 	for i := range c.content.Programs {
 		limit := c.content.Programs[i].CPU
 		if limit <= 0 {
@@ -100,6 +102,9 @@ func (g *guard) look(now time.Time) bool {
 	if rss > g.memory {
 		c.kill(ReasonMemory, "Worker exceeded memory limit.", g.blame(last)...)
 		return false
+	}
+	if rss > g.roomy && !exclusive(c.content) {
+		c.u.renew(c)
 	}
 	working := state == 'R' || state == 'D' || worked > now.Sub(g.at)*3/10
 	if !g.judge(now, cpu, working, last, read) {
