@@ -91,10 +91,17 @@ function open(target, step) {
   });
 }
 
-/** answer asks a step, whatever its kind, and never throws: a failure is an answer with an error. */
+/**
+ * answer asks a step, whatever its kind, and never throws: a failure is an answer with an error. What step.take finds in the body, by name
+ * and pattern, target.taken keeps for {{NAME}} in later steps: IDs differ from place to place.
+ */
 export async function answer(target, step) {
+  target.taken ??= {};
   try {
-    return step.conversation ? await converse(target, step.conversation) : await ask(target, step);
+    const filled = JSON.parse(JSON.stringify(step).replace(/\{\{(\w+)\}\}/g, (_, name) => JSON.stringify(target.taken[name]).slice(1, -1)));
+    const got = step.conversation ? await converse(target, filled.conversation) : await ask(target, filled);
+    for (const [name, pattern] of Object.entries(step.take ?? {})) target.taken[name] = got.body.toString().match(pattern)?.[1] ?? `no ${name}`;
+    return got;
   } catch (err) {
     return { error: err.message || err.code };
   }

@@ -4,9 +4,14 @@ import path from 'node:path';
 import { environment } from './tools.mjs';
 import { finished } from './child.mjs';
 
+/** sourceOf returns the folder of a program in its checkout. */
+export function sourceOf(from, program) {
+  return path.join(from.folder, from.repository === 'workers-sdk' ? 'fixtures' : '', program.folder ?? program.name);
+}
+
 /** prepare returns the folder of a copy of the program that is ready to be deployed. */
 export async function prepare(from, program, work) {
-  const source = path.join(from.folder, from.repository === 'workers-sdk' ? 'fixtures' : '', program.folder ?? program.name);
+  const source = sourceOf(from, program);
   const folder = path.join(work, from.repository, program.folder ?? program.name);
   const marker = path.join(folder, 'node_modules/.prepared');
   if (!await exists(marker)) {
@@ -27,7 +32,7 @@ export async function prepare(from, program, work) {
 async function install(from, program, folder, work) {
   // As the user: registries and their certificates are configured there.
   const npm = (args, cwd) => finished('npm', ['install', '--no-audit', '--no-fund', '--loglevel=error', ...args], { cwd, env: { ...process.env, PATH: environment('').PATH } });
-  if (from.repository !== 'workers-sdk') return npm(['--legacy-peer-deps'], folder);
+  if (from.repository !== 'workers-sdk') return npm(['--legacy-peer-deps', ...(program.packages ?? [])], folder);
   const meta = JSON.parse(await readFile(path.join(folder, 'package.json'), 'utf8'));
   const wanted = [...(program.packages ?? [])];
   for (const [name, version] of Object.entries({ ...meta.devDependencies, ...meta.dependencies })) {

@@ -7,8 +7,9 @@ import path from 'node:path';
 import { answer, differences, surprises } from './ask.mjs';
 import { ownTests } from './own-tests.mjs';
 import { endAll } from './child.mjs';
-import { prepare } from './prepare.mjs';
-import { deploy, startDev, startNode } from './both.mjs';
+import { prepare, sourceOf } from './prepare.mjs';
+import { deploy, setUpNode, startDev, startNode } from './both.mjs';
+import { startPostgres } from './postgres.mjs';
 import { report } from './report.mjs';
 import { root } from './tools.mjs';
 
@@ -64,17 +65,20 @@ async function judge(from, program) {
   const stops = [];
   try {
     const folder = await prepare(from, program, work);
+    const postgres = program.postgres && await startPostgres();
+    if (postgres) stops.push(postgres.stop);
     const ours = await startNode(work);
     stops.push(ours.stop);
     if (program.ownTests) return Object.assign(result, await ownTests(ours, program, folder, work));
+    await setUpNode(ours, program, sourceOf(from, program), folder, { work, postgres });
     const started = Date.now();
     const target = await deploy(ours, program, folder, work);
     result.deploySeconds = (Date.now() - started) / 1000;
-    const theirs = program.expects ? null : await startDev(program, folder, work, target.host);
+    const theirs = program.expects ? null : await startDev(program, folder, { work, host: target.host, postgres });
     if (theirs) stops.push(theirs.stop);
     for (const [i, step] of program.requests.entries()) {
       const here = await answer(target, step);
-      const found = theirs ? differences(step, program, here, await answer({ ...theirs, host: target.host }, step)) : surprises(step, here);
+      const found = theirs ? differences(step, program, here, await answer(theirs, step)) : surprises(step, here);
       if (!found.length) result.equal++;
       for (const line of found) result.problems.push(`${step.name ?? `${step.method ?? (step.body === undefined ? 'GET' : 'POST')} ${step.path}`} (${i + 1}): ${line}`);
     }
@@ -82,7 +86,7 @@ async function judge(from, program) {
     result.failed = err.message;
     result.problems.push(err.message);
   } finally {
-    for (const stop of stops) await stop();
+    for (const stop of stops.reverse()) await stop();
   }
   return result;
 }
