@@ -162,3 +162,23 @@ func TestWorkersReach(t *testing.T) {
 	s.expect("/?how=fetch&to=http://10.0.0.1:"+port+"/", 200, `"status":403`)
 	s.expect("/?how=fetch&to="+q.API+"/", 200, `"status":403`)
 }
+
+// TestOperationsOfARequest has one request ask more of a namespace and a database together than it may.
+func TestOperationsOfARequest(t *testing.T) {
+	t.Parallel()
+	p := up(t, t.TempDir())
+	n := deployNumbers(t, p) // for what it makes
+	s := p.deploy("greedy", script{source: `export default { async fetch(request, env) {
+		let asked = 0;
+		try {
+			for (;; asked++) await (asked % 2 ? env.KV.get("key") : env.DB.prepare("SELECT 1").run());
+		} catch (e) {
+			const also = await env.KV.get("key").catch((e) => e.message);
+			return Response.json([asked, e.message, also]);
+		}
+	} }`, meta: fmt.Sprintf(`"limits":{"subrequests":20},"bindings":[{"type":"kv_namespace","name":"KV","namespace_id":%q},{"type":"d1","name":"DB","id":%q}]`, n.made["kv"], n.made["d1"])})
+	const why = "Too many API requests by single Worker invocation: the limit is 20 operations on what the Worker is bound to. Do several in one, as batch() and bulk reads do, spread the work with a queue, or raise limits.subrequests."
+	for range 3 {
+		s.expect("/", 200, fmt.Sprintf(`[20,%q,%q]`, "D1_ERROR: "+why, "KV GET failed: 429 "+why))
+	}
+}

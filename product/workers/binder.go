@@ -17,6 +17,7 @@ import (
 // traced, whoever watches.
 func (b *binder) common(traced bool) {
 	caller := b.caller()
+	b.counted = b.w.o.Outbound.Operations(caller)
 	b.program.Outbound = b.serve("fetch", isolate.Service{Proxy: true, Serve: b.w.o.Outbound.Egress(caller)})
 	b.program.Cache = b.serve("cache", isolate.Service{Proxy: true, Serve: b.w.o.Outbound.Cache(caller)})
 	if traced {
@@ -26,10 +27,9 @@ func (b *binder) common(traced bool) {
 
 // caller says for whom services are served.
 func (b *binder) caller() outbound.Caller {
-	w, v := b.w, b.version
-	unit := unitKey(b.account, v)
+	w, v, unit := b.w, b.version, b.unit
 	return outbound.Caller{
-		AccountID: v.AccountID, Script: v.Script, Version: v.ID, Worker: w.nameOf(v), Subrequests: v.Subrequests,
+		AccountID: v.AccountID, Script: v.Script, Version: v.ID, Worker: w.nameOf(v), Subrequests: v.Subrequests, Objects: hasObjects(b.account, v),
 		Zone:   func() *spec.ZoneConfig { return w.current.Load().home(destination{v.AccountID, v.Script}) },
 		ZoneOf: func(host string) *spec.ZoneConfig { return w.current.Load().zoneOfHost(v.AccountID, host) },
 		Load:   func() (uint64, int) { return w.host.Load(unit) },
@@ -51,7 +51,11 @@ func (w *Workers) nameOf(v *spec.WorkerVersion) string {
 // external is a binding that another product serves.
 func (b *binder) external(t product.BindingType, user product.BindingUser, s *spec.WorkerBinding) isolate.Service {
 	if t.Handle != nil {
-		door := &socket.Server{Name: t.Type, Log: b.w.log, PoP: b.w.o.PoP, CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: t.Handle(user, s), Refuse: t.Refuse}
+		handle := t.Handle(user, s)
+		if t.Refuse != nil { // or the client would not notice
+			handle = b.counted(handle)
+		}
+		door := &socket.Server{Name: t.Type, Log: b.w.log, PoP: b.w.o.PoP, CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: handle, Refuse: t.Refuse}
 		return isolate.Service{Proxy: true, Serve: door.Serve}
 	}
 	return isolate.Service{Proxy: true, Serve: func(ctx context.Context, l net.Listener) { t.Serve(ctx, user, s, l) }}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"selvage/edge"
 	"selvage/engine/isolate"
 	"selvage/product"
 	"selvage/spec"
@@ -170,7 +171,10 @@ func (w *Workers) program(a *spec.AccountWorkers, v *spec.WorkerVersion, traced 
 		}
 		slices.SortFunc(p.Classes, func(x, y isolate.Class) int { return last(x.Namespace > y.Namespace, y.Namespace > x.Namespace) })
 	}
-	b := binder{w: w, account: a, version: v, program: &p}
+	b := binder{w: w, account: a, version: v, program: &p, unit: unitKey(a, v)}
+	if traced && !hasObjects(a, v) {
+		b.unit += tracedSuffix
+	}
 	b.common(traced)
 	for i := range v.Bindings {
 		if err := b.bind(&v.Bindings[i]); err != nil {
@@ -210,6 +214,8 @@ type binder struct {
 	account  *spec.AccountWorkers
 	version  *spec.WorkerVersion
 	program  *isolate.Program
+	unit     string // that the program is of
+	counted  func(edge.Handler) edge.Handler
 	services []isolate.Service
 	faults   []error
 }

@@ -28,7 +28,7 @@ const socketIdle = 30 * time.Minute
 type egress struct {
 	*Outbound
 	caller    Caller
-	allowance allowance
+	allowance *allowance
 	http, tcp func() // count
 	sockets   budget.Slots
 }
@@ -41,11 +41,7 @@ const maxSockets = 1024
 // 1019 for a circle of scripts, 429 for too many subrequests, 521 to 530 for origins that fail;
 // fetch() resolves with it. A refused connect() rejects.
 func (o *Outbound) Egress(caller Caller) func(context.Context, net.Listener) {
-	limit := caller.Subrequests
-	if limit == 0 {
-		limit = defaultSubrequests
-	}
-	e := &egress{Outbound: o, caller: caller, sockets: budget.Slots{Limit: maxSockets}, allowance: allowance{limit: limit, load: caller.Load}}
+	e := &egress{Outbound: o, caller: caller, sockets: budget.Slots{Limit: maxSockets}, allowance: newAllowance(&caller, refill)}
 	e.http = o.metrics.requests.WithLabelValues("internet").Inc
 	e.tcp = o.metrics.requests.WithLabelValues("connect").Inc
 	return o.serve(&socket.Server{Name: "egress", Handle: e.fetch, Connect: e.connect})
@@ -58,8 +54,9 @@ func (e *egress) fetch(ctx context.Context, ex *edge.Exchange) error {
 	if depth++; depth > maxDepth || hops > maxHops {
 		return e.refuse(looped("The request has been through too many Workers, or proxies: they call each other in a circle."))
 	}
-	if f := e.allowance.take(ex.Start); f != nil {
-		return e.refuse(f)
+	if !e.allowance.take(ex.Start) {
+		return e.refuse(&edge.Failure{Status: http.StatusTooManyRequests, Reason: "too_many_subrequests",
+			Detail: "Too many subrequests: the Worker has made all that its requests under way may make."})
 	}
 	client := clientOf(&q.Header)
 	clean(&q.Header, client)

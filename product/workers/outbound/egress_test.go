@@ -3,6 +3,7 @@ package outbound_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -362,5 +363,33 @@ func TestElsewhereIsCachedOnRequest(t *testing.T) {
 	// What others may reach is no way around the guard.
 	if _, got := of("closed", zone).get("/get?to=" + origin.URL + "/other&init=" + url.QueryEscape(`{"cf":{"cacheTtl":60}}`)); !strings.HasPrefix(got, "403 error 1003") {
 		t.Errorf("refused address through the cache: %q", got)
+	}
+}
+
+// TestOperationsLimit asks more of a binding than one request may: the client throws what it is told.
+func TestOperationsLimit(t *testing.T) {
+	o := world(t, nil, nil)
+	var begun atomic.Uint64
+	counted := o.Operations(outbound.Caller{Subrequests: 10, Load: func() (uint64, int) { return begun.Load(), 1 }})
+	one, other := counted(func(_ context.Context, ex *edge.Exchange) error {
+		ex.Respond(200, edge.Header{}, nil)
+		return nil
+	}), counted(func(context.Context, *edge.Exchange) error { return io.ErrUnexpectedEOF })
+	now := time.Unix(1000, 0)
+	ask := func(h edge.Handler) error { return h(t.Context(), &edge.Exchange{Start: now}) }
+	for range 2 {
+		begun.Add(1)
+		for i := range 5 {
+			if err := errors.Join(ask(one), ask(other)); !errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "too_many") {
+				t.Fatalf("operations %d and %d: %v", 2*i, 2*i+1, err)
+			}
+		}
+		for _, h := range []edge.Handler{one, other} {
+			var f *edge.Failure
+			if err := ask(h); !errors.As(err, &f) || f.Status != 429 || !strings.Contains(f.Detail, "Too many API requests by single Worker invocation: the limit is 10 operations") {
+				t.Errorf("beyond the limit: %v", err)
+			}
+		}
+		now = now.Add(time.Second)
 	}
 }

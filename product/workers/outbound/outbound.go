@@ -69,8 +69,11 @@ type Caller struct {
 	// ZoneOf returns the zone that a host belongs to if it is the account's, nil if not.
 	ZoneOf func(host string) *spec.ZoneConfig
 
-	// Subrequests is how many requests of its own each request may make; 0 is 1,000.
+	// Subrequests is how many requests of its own each request may make, and how many operations on
+	// what the script is bound to; 0 is 1,000 each.
 	Subrequests int
+	// Objects says that Durable Objects may run in the unit, which messages on WebSockets wake.
+	Objects bool
 	// Load returns how many requests the unit was ever sent, and how many are under way; nil sets no
 	// limit on subrequests.
 	Load func() (begun uint64, running int)
