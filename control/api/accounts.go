@@ -140,11 +140,13 @@ func (k *key) ownsAll() bool {
 	})
 }
 
-// operates tells whether the token may do anything with any account.
+// operates tells whether the token may do anything with any account. One that an account owns never does,
+// whatever its policies say: "any account" is its own there.
 func (k *key) operates() bool {
-	return k != nil && slices.ContainsFunc(k.rules, func(r rule) bool {
-		return !r.deny && r.all && slices.Contains(r.resources, resource{account: "*"})
-	})
+	if k == nil || k.token.AccountID != "" || slices.ContainsFunc(k.rules, func(r rule) bool { return r.deny }) {
+		return false
+	}
+	return slices.ContainsFunc(k.rules, func(r rule) bool { return r.all && slices.Contains(r.resources, resource{account: "*"}) })
 }
 
 func (a *API) getAccount(_ context.Context, c *product.Call) (product.Reply, error) {
