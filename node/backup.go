@@ -31,10 +31,11 @@ func (n *Node) backupRoute() product.Route {
 		Method: "GET", Path: "/selvage/backup", Operator: true,
 		Summary: "Download a backup of all state of the node, as `selvage backup create` does.",
 		Handle: func(context.Context, *product.Call) (product.Reply, error) {
-			if !n.control.backups.TryLock() {
-				return product.Reply{}, fault.New(fault.Conflict, "Another backup is under way: wait until it is done.")
-			}
+			// Who asks for the head alone is not sent a backup, and holds up nobody's.
 			return product.Reply{Raw: &product.Raw{ContentType: "application/zstd", Write: func(ctx context.Context, w io.Writer) error {
+				if !n.control.backups.TryLock() {
+					return fault.New(fault.Conflict, "Another backup is under way: wait until it is done.")
+				}
 				defer n.control.backups.Unlock()
 				err := n.backup(ctx, w)
 				if err != nil {
