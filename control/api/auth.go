@@ -50,11 +50,12 @@ func (a *API) admit(x *exchange, r *http.Request, c *product.Call) error {
 		}
 		return k.allows(p, a.groups.scope(p, scope{account: accountID, zone: zoneID}))
 	}
-	return a.permit(k, x.route.Permission, c)
+	return a.permit(k, x.route, c)
 }
 
-// permit checks one permission on what the path names.
-func (a *API) permit(k *key, p product.Permission, c *product.Call) error {
+// permit checks the route's permission on what the path names.
+func (a *API) permit(k *key, e *entry, c *product.Call) error {
+	p := e.Permission
 	var s scope
 	where := ""
 	if c.Account != nil {
@@ -63,7 +64,7 @@ func (a *API) permit(k *key, p product.Permission, c *product.Call) error {
 	if c.Zone != nil {
 		s.zone, where = c.Zone.Zone.ID, " on this zone"
 	}
-	if k.allows(p, a.groups.scope(p, s)) {
+	if k.allows(p, a.groups.scope(p, s)) && !k.barredFromBucket(e, c) {
 		return nil
 	}
 	name := a.groups.byPermission[p].Name

@@ -49,7 +49,7 @@ var known = []struct{ group, scope, read, write string }{
 	{"Queues", scopeAccount, "84a7755d54c646ca87cd50682a34bf7c", "366f57075ffc42689627bcf8242a1b6d"},
 	{"SSL and Certificates", scopeZone, "7b7216b327b04b8fbc8f524e1f9b7531", "c03055bc037c4ea9afb9a9f104b7b721"},
 	{"Workers KV Storage", scopeAccount, "8b47d2786a534c08a1f94ee8f9f599ef", "f7f0eda5697f475c90846e879bab8666"},
-	{"Workers R2 Storage Bucket Item", scopeBucket, "6a018a9f2fc74eb6b293b0c548f38b39", "2efd5506f9c8494dacb1fa10a3e7d5b6"},
+	{bucketItems, scopeBucket, "6a018a9f2fc74eb6b293b0c548f38b39", "2efd5506f9c8494dacb1fa10a3e7d5b6"},
 	{"Workers R2 Storage", scopeAccount, "b4992e1108244f5d8bfbd5744320c2e1", "bf7481a1826f439697cb59a20b22293e"},
 	{"Workers Routes", scopeZone, "2072033d694d415a936eaeb94e6405b8", "28f4b596e7d643029c524985477ae49a"},
 	{"Workers Scripts", scopeAccount, "1a71c399035b4950a1bd1466bbe4f420", "e086da7e2179491d91ee5f35b3ca210a"},

@@ -27,10 +27,29 @@ func (a *API) SigningKey(id string, from netip.Addr) (*product.SigningKey, error
 			return k.allows(p, scope{account: accountID, bucket: bucket})
 		},
 		Denied: func(p product.Permission, accountID, bucket string) bool {
-			s := scope{account: accountID, bucket: bucket}
-			return slices.ContainsFunc(k.rules, func(r rule) bool { return r.deny && r.about(k, s) && r.denies(p) })
+			return k.denied(p, scope{account: accountID, bucket: bucket})
 		},
 	}, nil
+}
+
+// denied tells whether a policy takes p away on s, whatever others grant.
+func (k *key) denied(p product.Permission, s scope) bool {
+	return slices.ContainsFunc(k.rules, func(r rule) bool { return r.deny && r.about(k, s) && r.denies(p) })
+}
+
+// bucketItems is the group of rights on the objects of single buckets.
+const bucketItems = "Workers R2 Storage Bucket Item"
+
+// barredFromBucket tells whether a policy takes the route's permission away on the bucket that the path
+// names: a right on the account does not go beyond that. Routes on objects are denied by rights on objects, too.
+func (k *key) barredFromBucket(e *entry, c *product.Call) bool {
+	bucket := c.Params["bucket_name"]
+	if bucket == "" || c.Account == nil {
+		return false
+	}
+	s := scope{account: c.Account.ID, bucket: bucket}
+	objects := strings.Contains(e.Path, "{bucket_name}/objects")
+	return k.denied(e.Permission, s) || objects && k.denied(product.Permission{Group: bucketItems, Write: e.Permission.Write}, s)
 }
 
 // accounts returns those that the token's owner can reach.

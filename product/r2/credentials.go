@@ -88,6 +88,9 @@ func (p *R2) createCredentials(_ context.Context, c *product.Call) (product.Repl
 	case p.o.Seal == nil:
 		return product.Reply{}, fault.New(fault.Unsupported, "This node has no key to seal temporary credentials with.")
 	}
+	if p.barred(c, b.Name, in.Permission) {
+		return product.Reply{}, fault.New(fault.Denied, "The token may not use the bucket %s in this way, so it cannot lend that to others.", b.Name)
+	}
 	s := Session{
 		Parent: in.Parent, Secret: spec.NewID() + spec.NewID(), AccountID: c.Account.ID, BucketID: b.ID, Bucket: b.Name, Permission: in.Permission,
 		Prefixes: in.Prefixes, Objects: in.Objects, Expires: p.o.Clock.Now().Add(time.Duration(in.TTL * float64(time.Second))).UTC(),
@@ -100,6 +103,23 @@ func (p *R2) createCredentials(_ context.Context, c *product.Call) (product.Repl
 		"accessKeyId": s.Parent, "secretAccessKey": s.Secret,
 		"sessionToken": base64.RawURLEncoding.EncodeToString(p.o.Seal.Seal(plain, []byte(sessionContext))),
 	}}, nil
+}
+
+// barred tells whether a policy of the caller's token takes away on a bucket what permission would lend: the
+// parent that is named may be another, which is not held back there.
+func (p *R2) barred(c *product.Call, bucket, permission string) bool {
+	if p.o.Keys == nil {
+		return false
+	}
+	key, err := p.o.Keys(c.Actor.TokenID, c.Actor.IP)
+	if err != nil {
+		return true // revoked a moment ago
+	}
+	all, items := readStorage, readItems
+	if permission == AdminReadWrite || permission == ObjectReadWrite {
+		all, items = writeStorage, writeItems
+	}
+	return key.Denied(all, c.Account.ID, bucket) || key.Denied(items, c.Account.ID, bucket)
 }
 
 // Session opens a session token. A fault says that it is not one of this node's, that its time is over,

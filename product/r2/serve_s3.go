@@ -61,17 +61,18 @@ func badSession() error {
 	return &s3.Error{Status: 400, Code: "InvalidArgument", Message: "X-Amz-Security-Token"}
 }
 
-// allows puts a token's rights in the words of S3's front.
+// allows puts a token's rights in the words of S3's front. What a policy takes away of a bucket's objects is
+// taken away, whatever others grant.
 func allows(k *product.SigningKey) func(r s3.Right, accountID, bucket string) bool {
 	return func(r s3.Right, accountID, bucket string) bool {
 		all, items := readStorage, readItems
 		if r == s3.WriteObjects || r == s3.WriteBuckets {
 			all, items = writeStorage, writeItems
 		}
-		if k.Allowed(all, accountID, bucket) {
-			return true
+		if r != s3.ReadObjects && r != s3.WriteObjects {
+			return k.Allowed(all, accountID, bucket)
 		}
-		return (r == s3.ReadObjects || r == s3.WriteObjects) && k.Allowed(items, accountID, bucket) && !k.Denied(all, accountID, bucket)
+		return (k.Allowed(all, accountID, bucket) || k.Allowed(items, accountID, bucket)) && !k.Denied(all, accountID, bucket) && !k.Denied(items, accountID, bucket)
 	}
 }
 
