@@ -215,10 +215,11 @@ func tenantID(tenant string, first, count uint32) int {
 	return int(first + h.Sum32()%count)
 }
 
-// reserved is the private writable memory that V8 maps without using it, and that RLIMIT_DATA
-// counts all the same: its code range, its tables, the program's own data, and the stacks of its
-// threads (one for each core but one, 16 at most).
+// reserved is the private writable memory that the runtime maps without using it, and that RLIMIT_DATA
+// counts all the same: V8's code range, its tables, the program's own data, the stacks of its threads
+// (one for each core but one, 16 at most), and what tcmalloc takes, by the GiB: the first, and one to go
+// on in where the first is in pieces.
 func reserved() uint64 {
-	const codeRange, data, stack = 512 << 20, 32 << 20, 8 << 20
-	return codeRange + data + stack*uint64(min(runtime.NumCPU(), 16))
+	const codeRange, data, stack, allocator = 512 << 20, 32 << 20, 8 << 20, 2 << 30
+	return codeRange + data + allocator + stack*uint64(min(runtime.NumCPU(), 16))
 }

@@ -247,7 +247,7 @@ func TestTenantsHaveUsersOfTheirOwn(t *testing.T) {
 func TestMemoryIsLimited(t *testing.T) {
 	c := newCell(t, "tenant", need(t))
 	c.spec.MemoryBytes = 64 << 20
-	expect(t, c.try(nil, "allocate 32", "allocate 1024"), map[string]string{"allocate 32": "ok", "allocate 1024": "ENOMEM"})
+	expect(t, c.try(nil, "allocate 32", "allocate 4096"), map[string]string{"allocate 32": "ok", "allocate 4096": "ENOMEM"})
 }
 
 // TestDegraded leaves out each wall, as a host might, and all of them.
