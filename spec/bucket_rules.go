@@ -136,7 +136,7 @@ type ClassTransition struct {
 // RuleCondition is an age or a date.
 type RuleCondition struct {
 	Type   string    `json:"type"`             // Age, Date
-	MaxAge int64     `json:"maxAge,omitempty"` // seconds
+	MaxAge *int64    `json:"maxAge,omitempty"` // seconds; of an Age
 	Date   time.Time `json:"date,omitzero"`
 }
 
@@ -145,8 +145,19 @@ type RuleCondition struct {
 func DefaultLifecycle() []LifecycleRule {
 	return []LifecycleRule{{
 		ID: "Default Multipart Abort Rule", Enabled: true,
-		AbortUploads: &LifecycleTransition{RuleCondition{Type: "Age", MaxAge: 7 * 24 * 3600}},
+		AbortUploads: &LifecycleTransition{AfterAge(7 * 24 * 3600)},
 	}}
+}
+
+// AfterAge is the condition of an age in seconds.
+func AfterAge(seconds int64) RuleCondition { return RuleCondition{Type: "Age", MaxAge: &seconds} }
+
+// Age is the age in seconds, of a condition that has one.
+func (c *RuleCondition) Age() int64 {
+	if c.MaxAge == nil {
+		return maxAgeSeconds
+	}
+	return *c.MaxAge
 }
 
 // Due tells whether the condition holds at now for what was uploaded then.
@@ -154,14 +165,17 @@ func (c *RuleCondition) Due(uploaded, now time.Time) bool {
 	if c.Type == "Date" {
 		return !now.Before(c.Date)
 	}
-	return !now.Before(uploaded.Add(time.Duration(c.MaxAge) * time.Second))
+	return !now.Before(uploaded.Add(time.Duration(c.Age()) * time.Second))
 }
 
 func (c *RuleCondition) check() *fault.Error {
 	switch c.Type {
 	case "Age":
-		if c.MaxAge < 0 || c.MaxAge > maxAgeSeconds {
-			return fault.New(fault.Invalid, "maxAge is %d seconds; it is 0 to %d.", c.MaxAge, maxAgeSeconds)
+		if c.MaxAge == nil {
+			return fault.New(fault.Invalid, "A condition of the type Age needs a maxAge, in seconds.")
+		}
+		if *c.MaxAge < 0 || *c.MaxAge > maxAgeSeconds {
+			return fault.New(fault.Invalid, "maxAge is %d seconds; it is 0 to %d.", *c.MaxAge, maxAgeSeconds)
 		}
 	case "Date":
 		if c.Date.IsZero() {

@@ -77,7 +77,7 @@ func storeRules(rules []spec.LifecycleRule) []store.Rule {
 		}
 		to := store.Rule{ID: r.ID, Prefix: r.Conditions.Prefix}
 		if r.AbortUploads != nil {
-			to.AbortAfter = seconds(r.AbortUploads.Condition.MaxAge)
+			to.AbortAfter = seconds(r.AbortUploads.Condition.Age())
 		}
 		if r.Delete != nil {
 			to.ExpireAfter, to.ExpireAt = when(&r.Delete.Condition)
@@ -98,7 +98,7 @@ func when(c *spec.RuleCondition) (after time.Duration, at time.Time) {
 	if c.Type == "Date" {
 		return 0, c.Date
 	}
-	return seconds(c.MaxAge), time.Time{}
+	return seconds(c.Age()), time.Time{}
 }
 
 // seconds returns a duration that is not zero, which would mean never.

@@ -201,6 +201,13 @@ func TestRules(t *testing.T) {
 	if g := d.ask(c, `{"version":1,"method":"delete","objects":["free","kept/a"]}`, ""); g.Status != 403 || !strings.Contains(g.Header.Get("CF-R2-Error"), "10069") {
 		t.Errorf("delete of what is locked by a script = %d %v", g.Status, g.Header)
 	}
+	if g := d.do("PUT", b+"/lifecycle", `{"rules":[{"id":"all","enabled":true,"deleteObjectsTransition":{"condition":{"type":"Age"}}}]}`); g.code() != 10040 || !strings.Contains(g.Body, "maxAge") {
+		t.Errorf("PUT of a rule without an age = %d %s", g.Status, g.Body)
+	}
+	d.ok("PUT", b+"/lifecycle", `{"rules":[{"id":"now","enabled":false,"deleteObjectsTransition":{"condition":{"type":"Age","maxAge":0}}}]}`)
+	if g := d.ok("GET", b+"/lifecycle", ""); !strings.Contains(g.Body, `"maxAge":0`) {
+		t.Errorf("GET of a rule with the age 0 = %s", g.Body)
+	}
 	d.ok("PUT", b+"/lifecycle", `{"rules":[{"id":"old","enabled":true,"conditions":{"prefix":""},"deleteObjectsTransition":{"condition":{"type":"Age","maxAge":60}}},
 		{"id":"cold","enabled":true,"conditions":{"prefix":"cold/"},"storageClassTransitions":[{"condition":{"type":"Age","maxAge":10},"storageClass":"InfrequentAccess"}]}]}`)
 	d.settle()

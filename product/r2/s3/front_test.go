@@ -199,7 +199,7 @@ func TestLifecycle(t *testing.T) {
 		"<AbortIncompleteMultipartUpload><DaysAfterInitiation>2</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>"+
 		"<Rule><Status>Disabled</Status><Prefix/><Expiration><Date>2030-01-01T00:00:00.000Z</Date></Expiration></Rule>").want(t, 200)
 	rules := f.Snapshot().StorageOf(account).Buckets["bucket"].Lifecycle
-	if len(rules) != 2 || rules[0].Delete.Condition.MaxAge != 7*86400 || rules[0].Conditions.Prefix != "logs/" || rules[1].Enabled || rules[1].ID == "" {
+	if len(rules) != 2 || rules[0].Delete.Condition.Age() != 7*86400 || rules[0].Conditions.Prefix != "logs/" || rules[1].Enabled || rules[1].ID == "" {
 		t.Errorf("rules: %+v", rules)
 	}
 	f.send(ask{path: "bucket?lifecycle"}).want(t, 200, "<ID>a</ID>", "<Prefix>logs/</Prefix>", "<Expiration><Days>7</Days></Expiration>", "<Transition><Days>1</Days><StorageClass>STANDARD_IA</StorageClass></Transition>",

@@ -167,7 +167,7 @@ func condition(days, date string, least int64) (c spec.RuleCondition, refusal *E
 		if err != nil || n < least || n > 36500 {
 			return c, invalidArgument("'Days' of a lifecycle action must be a whole number from %d to 36500.", least)
 		}
-		return spec.RuleCondition{Type: "Age", MaxAge: n * day}, nil
+		return spec.AfterAge(n * day), nil
 	}
 	at, err := time.Parse(time.RFC3339, date)
 	if err != nil {
@@ -211,7 +211,7 @@ func (x *request) showLifecycle() error {
 		}
 		if r.AbortUploads != nil {
 			d.start("AbortIncompleteMultipartUpload")
-			d.number("DaysAfterInitiation", days(r.AbortUploads.Condition.MaxAge))
+			d.number("DaysAfterInitiation", days(r.AbortUploads.Condition.Age()))
 			d.end()
 		}
 		d.end()
@@ -228,5 +228,5 @@ func writeCondition(d *document, c *spec.RuleCondition) {
 		d.text("Date", c.Date.UTC().Format(time.RFC3339))
 		return
 	}
-	d.number("Days", days(c.MaxAge))
+	d.number("Days", days(c.Age()))
 }
