@@ -31,6 +31,7 @@ func TestRefusesSignaturesAsR2(t *testing.T) {
 		return raw(headers("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD", "X-Amz-Date", now, "Authorization", authorization))
 	}
 	raw(http.Header{}).want(t, 400, "<Code>InvalidArgument</Code><Message>Authorization</Message>")
+	f.send(ask{path: "bucket/key.txt?AWSAccessKeyId=" + keyID + "&Signature=x&Expires=1", tamper: func(r *http.Request) { r.Header = http.Header{} }}).want(t, 400, "<Code>InvalidRequest</Code>", "Please use AWS4-HMAC-SHA256.")
 	f.send(ask{path: "bucket/key.txt", secret: "wrong"}).want(t, 403, "<Code>SignatureDoesNotMatch</Code>", "The request signature we calculated does not match the signature you provided. Check your secret access key and signing method.", "<StringToSign>", "<CanonicalRequest>", "<SignatureProvided>")
 	f.send(ask{path: "bucket/key.txt", id: strings.Repeat("B", 32)}).want(t, 401, "<Code>Unauthorized</Code>")
 	f.send(ask{path: "bucket/missing.txt"}).want(t, 404, "<Code>NoSuchKey</Code>")

@@ -65,6 +65,9 @@ func readSignature(r *http.Request, query url.Values, now time.Time) (*signature
 	if query.Has(queryCredential) {
 		return readPresigned(r.Header, query, now)
 	}
+	if query.Has("AWSAccessKeyId") && query.Has("Signature") { // presigned by version 2, as AWS's tools do for us-east-1
+		return nil, invalidRequest("The authorization mechanism you have provided is not supported. Please use %s.", algorithm)
+	}
 	return nil, invalidArgument("Authorization")
 }
 
