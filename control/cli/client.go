@@ -122,12 +122,18 @@ type apiFault struct {
 	Source  struct {
 		Pointer string `json:"pointer"`
 	} `json:"source"`
+	Chain []apiFault `json:"error_chain"` // what is behind it
 }
 
 // apiError is a request that the API refused.
 type apiError struct {
 	status int
 	faults []apiFault
+}
+
+// has tells whether one of the faults has the code.
+func (e apiError) has(code int) bool {
+	return slices.ContainsFunc(e.faults, func(f apiFault) bool { return f.Code == code })
 }
 
 func (e apiError) Error() string {
@@ -139,6 +145,9 @@ func (e apiError) Error() string {
 		line := fmt.Sprintf("%s (code %d)", f.Message, f.Code)
 		if f.Source.Pointer != "" && !strings.Contains(f.Message, strings.Trim(f.Source.Pointer, "/")) {
 			line = strings.Trim(f.Source.Pointer, "/") + ": " + line
+		}
+		for _, behind := range f.Chain {
+			line += fmt.Sprintf(": %s (code %d)", behind.Message, behind.Code)
 		}
 		lines = append(lines, line)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 func hyperdriveCommand(s *session) *cobra.Command {
-	return group("hyperdrive", "Pool connections to PostgreSQL databases",
+	return group("hyperdrive", "Pool connections to PostgreSQL and MySQL databases",
 		`Hyperdrive keeps connections to a database that you have elsewhere, lends them to Workers and other
 clients for a transaction each, and remembers answers to queries for a while.`,
 		hyperdriveList(s), hyperdriveCreate(s), hyperdriveURL(s), hyperdriveStats(s), hyperdriveDelete(s))
@@ -129,8 +129,8 @@ func hyperdriveCreate(s *session) *cobra.Command {
 		Use:   "create NAME",
 		Short: "Make a configuration",
 		Long: `Make a configuration for a database, which has to answer. The connection string holds a password, so
-"-" reads it from the standard input. Databases on private networks have to be opened by the operator with the
-setting workers-allow.`,
+"-" reads it from the standard input. Databases on private networks, or on this machine, have to be opened by
+the operator: "selvage up --workers-allow 10.0.0.0/8,127.0.0.1/32".`,
 		Example: `  selvage hyperdrive create shop --connection-string - <shop.url
   selvage hyperdrive create shop --connection-string 'postgres://app:secret@db.example.com:5432/shop' --sslmode verify-full --max-age 10`,
 		Args: cobra.ExactArgs(1),
@@ -155,7 +155,7 @@ setting workers-allow.`,
 		},
 	}
 	fl := c.Flags()
-	fl.StringVar(&f.url, "connection-string", "", "postgres://user:password@host:port/database, or - to read it")
+	fl.StringVar(&f.url, "connection-string", "", "postgres:// or mysql://user:password@host:port/database, or - to read it")
 	fl.StringVar(&f.sslmode, "sslmode", "", "disable, require, verify-ca or verify-full (default: TLS if the database has it)")
 	fl.IntVar(&f.limit, "limit", 0, "connections to the database, 5 to 100 (default 20)")
 	fl.IntVar(&f.maxAge, "max-age", 60, "seconds for which answers are remembered")
@@ -175,7 +175,7 @@ func (f *hyperdriveFlags) body(cmd *cobra.Command, name string) (map[string]any,
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User == nil {
-		return nil, usageError{cmd, fmt.Errorf("--connection-string has the form postgres://user:password@host:port/database")}
+		return nil, usageError{cmd, fmt.Errorf("--connection-string has the form postgres://user:password@host:port/database, or mysql:// for MySQL")}
 	}
 	port := 0
 	if u.Port() != "" {

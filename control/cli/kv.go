@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -162,11 +163,15 @@ func kvRename(s *session) *cobra.Command {
 }
 
 func kvDelete(s *session) *cobra.Command {
-	return &cobra.Command{
-		Use: "delete NAMESPACE", Short: "Delete a namespace and all of its keys", Args: cobra.ExactArgs(1),
+	var yes bool
+	c := &cobra.Command{
+		Use: "delete NAMESPACE --yes", Short: "Delete a namespace and all of its keys", Args: cobra.ExactArgs(1),
 		Long:    `Delete a namespace and all of its keys. Workers that are bound to it get errors from then on.`,
-		Example: `  selvage kv delete sessions`,
+		Example: `  selvage kv delete sessions --yes`,
 		RunE: onSpace(s, func(cmd *cobra.Command, k *spaces, one *kvSpace, _ []string) error {
+			if !yes {
+				return errors.New("this deletes the namespace and all its keys for good: say --yes to do it")
+			}
 			if _, err := k.call(cmd.Context(), "DELETE", k.path(one, ""), nil, nil); err != nil {
 				return err
 			}
@@ -174,6 +179,8 @@ func kvDelete(s *session) *cobra.Command {
 			return nil
 		}),
 	}
+	c.Flags().BoolVar(&yes, "yes", false, "really do it")
+	return c
 }
 
 func kvKeys(s *session) *cobra.Command {

@@ -17,7 +17,7 @@ func TestKV(t *testing.T) {
 		says string
 	}{
 		{[]string{"list"}, "sessions"}, {[]string{"create", "sessions"}, `"kv_namespaces"`}, {[]string{"keys", "sessions", "--prefix", "user:"}, `{"a":1}`},
-		{[]string{"put", "sessions", "user:1", "value", "--ttl", "2m"}, ""}, {[]string{"remove", "1", "user:1", "user:2"}, ""}, {[]string{"delete", "sessions"}, "deleted"},
+		{[]string{"put", "sessions", "user:1", "value", "--ttl", "2m"}, ""}, {[]string{"remove", "1", "user:1", "user:2"}, ""}, {[]string{"delete", "sessions"}, "--yes"}, {[]string{"delete", "sessions", "--yes"}, "deleted"},
 		{[]string{"get", "none", "k"}, `there is no KV namespace "none"`}, {[]string{"put", "sessions", "user:1"}, "--file"},
 	} {
 		_, out, errs := a.run(t.Context(), append([]string{"kv"}, c.line...)...)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// table prints rows in aligned columns under a heading.
+// table prints rows in aligned columns, under a heading if it has one.
 type table struct {
 	head []string
 	rows [][]string
@@ -22,9 +22,12 @@ func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
 func (t *table) print(w io.Writer) {
 	p := paint{terminal(w)}
-	widths := make([]int, len(t.head))
+	var widths []int
 	for _, row := range append([][]string{t.head}, t.rows...) {
 		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
@@ -38,7 +41,9 @@ func (t *table) print(w io.Writer) {
 		}
 		fmt.Fprintln(w, b.String())
 	}
-	line(t.head, p.dim)
+	if t.head != nil {
+		line(t.head, p.dim)
+	}
 	for _, row := range t.rows {
 		line(row, func(s string) string { return s })
 	}

@@ -239,6 +239,10 @@ func r2Info(s *session) *cobra.Command {
 			}
 			public := "nowhere"
 			if len(i.Domains) > 0 {
+				port := s.httpsPort(b.client)
+				for at, host := range i.Domains {
+					i.Domains[at] = "https://" + host + port
+				}
 				public = strings.Join(i.Domains, " ")
 			}
 			fmt.Fprintf(out, "name           %s\ncreated        %s\nclass          %s\njurisdiction   %s\nobjects        %d\nbytes          %d\nuploads        %d under way\npublic at      %s\n",
@@ -276,20 +280,21 @@ func (b *buckets) domains(ctx context.Context, name string) ([]string, error) {
 func r2Ls(s *session) *cobra.Command {
 	var all bool
 	c := &cobra.Command{
-		Use: "ls BUCKET [PREFIX]", Short: "List objects", Long: "List the objects of a bucket whose keys begin with PREFIX, by folders unless --all is given.",
-		Example: "  selvage r2 ls images\n  selvage r2 ls images cats/ --all",
-		Args:    cobra.RangeArgs(1, 2),
+		Use: "ls BUCKET[/PREFIX]", Short: "List objects", Long: "List the objects of a bucket whose keys begin with PREFIX, by folders unless --all is given.",
+		Example: "  selvage r2 ls images\n  selvage r2 ls images/cats/ --all",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, err := s.buckets(cmd.Context())
 			if err != nil {
 				return err
 			}
-			prefix, delimiter := append(args, "")[1], "/"
+			name, prefix, _ := strings.Cut(args[0], "/")
+			delimiter := "/"
 			if all {
 				delimiter = ""
 			}
 			out := cmd.OutOrStdout()
-			return b.pages(cmd.Context(), args[0], prefix, delimiter, func(p objectPage) error {
+			return b.pages(cmd.Context(), name, prefix, delimiter, func(p objectPage) error {
 				if s.json {
 					return printJSON(out, p)
 				}

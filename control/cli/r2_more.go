@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +52,8 @@ func r2Export(s *session) *cobra.Command {
 		Long: `Copy all objects of a bucket into a directory, as files named by their keys. What is there already with
 the same content is left as it is, so that a copy that was broken off can be taken up again. Keys that
 cannot be names of files (with "..", empty parts or more than 255 bytes in one) are written escaped; the
-file selvage-export.jsonl in the directory tells of every object which file it is, with its metadata.`,
+file selvage-export.jsonl in the directory tells of every object which file it is, with its metadata. An object
+that cannot be read is left out and named at the end: one that is damaged, or encrypted with a customer's key.`,
 		Example: "  selvage r2 export images /backup/images",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,20 +66,53 @@ file selvage-export.jsonl in the directory tells of every object which file it i
 				return fmt.Errorf("%w (%d objects were written, %d were there; run it again to go on)", err, done.Written, done.Kept)
 			}
 			if s.json {
-				return printJSON(cmd.OutOrStdout(), done)
+				err = printJSON(cmd.OutOrStdout(), done)
+			} else {
+				fmt.Fprintf(cmd.OutOrStdout(), "%d objects, %d bytes are in %s: %d written, %d were there already.\n", done.Written+done.Kept, done.Bytes, args[1], done.Written, done.Kept)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d objects, %d bytes are in %s: %d written, %d were there already.\n", done.Written+done.Kept, done.Bytes, args[1], done.Written, done.Kept)
-			return nil
+			if len(done.LeftOut) > 0 {
+				return done.incomplete()
+			}
+			return err
 		},
 	}
 }
 
 // exported is what an export did.
 type exported struct {
-	Written int   `json:"written"`
-	Kept    int   `json:"kept"`
-	Bytes   int64 `json:"bytes"` // of all
+	Written int       `json:"written"`
+	Kept    int       `json:"kept"`
+	Bytes   int64     `json:"bytes"` // of all
+	LeftOut []leftOut `json:"left_out,omitempty"`
 }
+
+// leftOut is an object that could not be read.
+type leftOut struct {
+	Key    string `json:"key"`
+	Reason string `json:"reason"`
+}
+
+// incomplete says what was left out.
+func (e *exported) incomplete() error {
+	const most = 20
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s could not be read:", plural(len(e.LeftOut), "object"))
+	for _, o := range e.LeftOut[:min(most, len(e.LeftOut))] {
+		fmt.Fprintf(&b, "\n  %s: %s", printable(o.Key), o.Reason)
+	}
+	if n := len(e.LeftOut) - most; n > 0 {
+		fmt.Fprintf(&b, "\n  and %d more, which --json lists", n)
+	}
+	return errors.New(b.String())
+}
+
+// codeNoKey is R2's code for an object that is not there.
+const codeNoKey = 10007
+
+// unreadable is why an object's content did not come, or not whole.
+type unreadable struct{ error }
+
+func (u unreadable) Unwrap() error { return u.error }
 
 // manifestName is the file that tells of every object.
 const manifestName = "selvage-export.jsonl"
@@ -101,6 +138,13 @@ func (b *buckets) export(ctx context.Context, name, dir string) (done exported, 
 		for _, o := range p.Objects {
 			file := fileName(dir, o.Key)
 			kept, err := b.exportOne(ctx, name, &o, filepath.Join(dir, file))
+			if refused := (apiError{}); errors.As(err, &refused) && refused.has(codeNoKey) {
+				continue // deleted since it was listed
+			}
+			if bad := (unreadable{}); errors.As(err, &bad) {
+				done.LeftOut = append(done.LeftOut, leftOut{o.Key, bad.Error()})
+				continue
+			}
 			if err != nil {
 				return fmt.Errorf("export %s: %w", printable(o.Key), err)
 			}
@@ -161,6 +205,9 @@ func sameContent(file string, o *object) bool {
 // download writes an object to a file, whole or not at all.
 func (b *buckets) download(ctx context.Context, name, key, file string) error {
 	body, res, err := b.open(ctx, name, key)
+	if refused := (apiError{}); errors.As(err, &refused) {
+		return unreadable{err}
+	}
 	if err != nil {
 		return err
 	}
@@ -171,10 +218,12 @@ func (b *buckets) download(ctx context.Context, name, key, file string) error {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	if n, err := io.Copy(f, body); err != nil {
+	n, err := io.Copy(f, body)
+	if onDisk := (*fs.PathError)(nil); errors.As(err, &onDisk) {
 		return err
-	} else if res.ContentLength >= 0 && n != res.ContentLength {
-		return fmt.Errorf("%d bytes came of %d", n, res.ContentLength)
+	}
+	if err != nil {
+		return unreadable{fmt.Errorf("%d bytes came of %d: %w", n, res.ContentLength, err)}
 	}
 	if err := f.Chmod(0o644); err != nil {
 		return err
@@ -311,8 +360,9 @@ func r2Credentials(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use: "credentials", Short: "Show what S3 clients need",
 		Long: `Show endpoint, access key and secret for S3 clients. They are the API token's own: its ID, and the SHA-256
-of its secret. With --bucket they are temporary ones, for that bucket alone.`,
-		Example: "  selvage r2 credentials\n  selvage r2 credentials --bucket images --ttl 1h --permission object-read-only\n  eval $(selvage r2 credentials --json | jq -r '\"export AWS_ACCESS_KEY_ID=\\(.access_key_id) AWS_SECRET_ACCESS_KEY=\\(.secret_access_key) AWS_ENDPOINT_URL=\\(.endpoint) AWS_REGION=auto\"')",
+of its secret. With --bucket they are temporary ones, for that bucket alone. Name the region to clients that
+presign: AWS's own sign by an older version, which R2 does not take, where none is set.`,
+		Example: "  selvage r2 credentials\n  selvage r2 credentials --bucket images --ttl 1h --permission object-read-only\n  eval $(selvage r2 credentials --json | jq -r '\"export AWS_ACCESS_KEY_ID=\\(.access_key_id) AWS_SECRET_ACCESS_KEY=\\(.secret_access_key) AWS_ENDPOINT_URL=\\(.endpoint) AWS_REGION=auto AWS_DEFAULT_REGION=auto\"')",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -369,6 +419,20 @@ func (b *buckets) temporary(ctx context.Context, parent s3Credentials, name, per
 	}, &made)
 	parent.AccessKeyID, parent.SecretAccessKey, parent.SessionToken = made.ID, made.Secret, made.Session
 	return parent, err
+}
+
+// httpsPort is the port of the listener of the node on this machine, as in a URL; empty for 443 and for a node
+// elsewhere.
+func (s *session) httpsPort(c *client) string {
+	n, err := ReadNodeFile(s.data)
+	if err != nil || !sameURL(n.API, c.base) {
+		return ""
+	}
+	u, err := url.Parse(n.HTTPS)
+	if err != nil || u.Port() == "" || u.Port() == "443" {
+		return ""
+	}
+	return ":" + u.Port()
 }
 
 // s3Endpoint is where the node on this machine serves S3; empty for a node elsewhere, whose API does
