@@ -58,7 +58,7 @@ func unreachable(err error, h *spec.Hyperdrive) error {
 	var bad *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, errForbidden):
-		return fault.New(fault.Invalid, "Programs here may not connect to the address of the database: it is this node itself, or not on the public internet. The operator opens a private network with the setting workers-allow.").WithCode(codeNoPublicIP).At("origin.host")
+		return fault.New(fault.Invalid, "Programs here may not connect to the address of the database: it is this node itself, or not on the public internet. The operator opens a private network with the setting workers-allow, such as --workers-allow 10.0.0.0/8.").WithCode(codeNoPublicIP).At("origin.host")
 	case errors.As(err, &dns):
 		return fault.New(fault.Invalid, "The host %.100q of the database does not resolve.", h.Origin.Host).WithCode(codeBadHost).At("origin.host")
 	case errors.As(err, &said):
