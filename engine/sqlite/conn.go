@@ -34,9 +34,10 @@ type conn struct {
 	prepared prepared // what the authorizer saw of the statement that is being prepared
 
 	ctx       context.Context // of the run: it is asked by look, which SQLite calls
-	until     time.Time
-	unwatched bool  // what runs now has to end whatever happens
-	cause     error // why the run had to stop
+	began     time.Time       // the run, or in an import the statement
+	until     time.Time       // it may last
+	unwatched bool            // what runs now has to end whatever happens
+	cause     error           // why the run had to stop
 
 	sized sized
 
@@ -243,7 +244,8 @@ func (c *conn) close() error {
 
 // watched runs f, whose statements stop when ctx ends or the time is up: SQLite asks look every few hundred microseconds.
 func (c *conn) watched(ctx context.Context, limit time.Duration, f func() error) error {
-	c.ctx, c.until, c.cause, c.unwatched = ctx, time.Now().Add(limit), nil, false
+	c.ctx, c.began, c.cause, c.unwatched = ctx, time.Now(), nil, false
+	c.until = c.began.Add(limit)
 	err := f()
 	c.ctx, c.unwatched = nil, false
 	if err == nil || c.cause == nil {
@@ -272,7 +274,7 @@ func (c *conn) why() error {
 	if now.After(c.until) {
 		return errTooLong
 	}
-	if now.After(c.until.Add(time.Second-c.d.s.o.Limits.Duration)) && spillsFull() {
+	if now.Sub(c.began) > time.Second && spillsFull() {
 		return errSpills // what runs for more than a second may have filled the disk
 	}
 	return nil

@@ -171,6 +171,16 @@ func TestSlowStatementsStopNobody(t *testing.T) {
 	must(t, s, "INSERT INTO t VALUES (1)")
 }
 
+// A statement of an import ends, too, and the import with it.
+func TestEndlessImport(t *testing.T) {
+	s := open(t, sqlite.Options{Limits: sqlite.Limits{Duration: 20 * time.Millisecond}})
+	_, err := s.Import(t.Context(), "acme/one", strings.NewReader("CREATE TABLE t (x); CREATE TABLE e AS "+endless+";"))
+	if fault.KindOf(err) != fault.TooMuch || !strings.Contains(err.Error(), "exceeded timeout") {
+		t.Errorf("an endless import ended with %v", err)
+	}
+	must(t, s, "CREATE TABLE t (x)")
+}
+
 // A statement cannot hold more memory than there is for it.
 func TestMemoryIsBounded(t *testing.T) {
 	s := open(t, sqlite.Options{Memory: 64 << 20})

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	lib "modernc.org/sqlite/lib"
 
 	"selvage/engine/sqlite/raw"
 	"selvage/foundation/fault"
 )
+
+// importPatience is how much longer than elsewhere a statement of an import may take: it may index all that came in.
+const importPatience = 10
 
 // Import runs the statements of r as one transaction: all or none. They are read one by one, so that r may be of any size.
 // A statement may be longer than elsewhere, by as much as Dump needs for one row. Nobody else writes meanwhile.
@@ -55,10 +59,15 @@ func (c *conn) importAll(in *scanner, done *Imported) (err error) {
 		}
 		return c.exec(sql)
 	}
+	end, each := c.until, importPatience*c.d.s.o.Limits.Duration
 	for {
-		sql, end := in.next()
-		if end != nil && !errors.Is(end, io.EOF) {
-			return errors.Join(end, c.abandon(finish))
+		sql, over := in.next()
+		if over != nil && !errors.Is(over, io.EOF) {
+			return errors.Join(over, c.abandon(finish))
+		}
+		c.began = time.Now()
+		if c.until = c.began.Add(each); c.until.After(end) {
+			c.until = end
 		}
 		if sql != "" {
 			done.Statements++
@@ -66,7 +75,7 @@ func (c *conn) importAll(in *scanner, done *Imported) (err error) {
 				return errors.Join(blame(err, done.Statements, sql), c.abandon(finish))
 			}
 		}
-		if end != nil {
+		if over != nil {
 			break
 		}
 	}
