@@ -7,7 +7,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"selvage/engine/sqlite"
 	"selvage/spec"
 )
 
@@ -172,6 +174,46 @@ func TestTransfersRefuse(t *testing.T) {
 	d.ok("POST", path+"/import", `{"action":"init","etag":"`+sumOf("SELECT 1")+`"}`).into(&now)
 	if now.URL != "" || now.Status != "complete" && now.Status != "active" {
 		t.Errorf("init of a file that is here: %+v", now)
+	}
+}
+
+// TestManyExports exports more often in an hour than exports are kept: the oldest make room.
+func TestManyExports(t *testing.T) {
+	d := newDesk(t)
+	path, _ := d.make(d.owner.AccountID, "one")
+	d.sql(path, "CREATE TABLE t (x)")
+	for i := range 40 {
+		d.sql(path, "INSERT INTO t VALUES (?)", i)
+		if text := d.export(path, "{}"); strings.Count(text, "INSERT INTO") != i+1 {
+			t.Fatalf("export %d: %s", i, text)
+		}
+	}
+}
+
+// TestImportsHoldNobodyUp has one account import what takes long, more than runs at once: another's export ends meanwhile.
+func TestImportsHoldNobodyUp(t *testing.T) {
+	d := newDeskWith(t, sqlite.Limits{Duration: 2 * time.Second})
+	mine, _ := d.make(d.owner.AccountID, "mine")
+	var marks, paths []string
+	for i := range 6 {
+		path, _ := d.make(d.other, fmt.Sprint("theirs-", i))
+		text := fmt.Sprintf("CREATE TABLE t%d AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT max(i) FROM n;", i)
+		var p progress
+		d.ok("POST", path+"/import", `{"action":"init","etag":"`+sumOf(text)+`"}`).into(&p)
+		u, err := url.Parse(p.URL)
+		must(t, err)
+		if g := d.call("PUT", strings.TrimPrefix(u.Path, "/client/v4"), strings.NewReader(text)); g.Status != 200 {
+			t.Fatal(g.Body)
+		}
+		d.ok("POST", path+"/import", `{"action":"ingest","etag":"`+sumOf(text)+`"}`).into(&p)
+		marks, paths = append(marks, p.Bookmark), append(paths, path)
+	}
+	d.export(mine, "{}")
+	for i, mark := range marks {
+		var p progress
+		if d.ok("POST", paths[i]+"/import", `{"action":"poll","current_bookmark":"`+mark+`"}`).into(&p); p.Status != "active" {
+			t.Errorf("an endless import had ended when another account's export had: %+v", p)
+		}
 	}
 }
 

@@ -21,8 +21,8 @@ import (
 // Bounds of exports and imports.
 const (
 	maxUpload     = 5 << 30         // bytes of a file, as at Cloudflare
-	maxTransfers  = 32              // kept at once in an account, running or over
-	maxRunning    = 4               // at once on the node, others wait
+	maxTransfers  = 32              // kept at once in an account; the oldest that is over makes room
+	maxRunning    = 2               // at once in an account, others wait
 	keepTransfer  = time.Hour       // after it is over: how long a signed URL holds
 	pollPatience  = 1 * time.Second // how long an answer waits for news
 	transferReach = 6 * time.Hour   // of one transfer
@@ -76,17 +76,17 @@ type progress struct {
 type transfers struct {
 	dir   string
 	clock func() time.Time
-	slots chan struct{}
 
 	mu    sync.Mutex // guards the fields below
 	all   map[string]*transfer
+	slots map[string]chan struct{} // of each account's that run: none waits for another's
 	work  sync.WaitGroup
 	ended bool // take no more
 }
 
 // newTransfers makes the folder empty: what a process before had begun is begun anew by who wants it.
 func newTransfers(dir string, clock func() time.Time) *transfers {
-	return &transfers{dir: dir, clock: clock, slots: make(chan struct{}, maxRunning), all: map[string]*transfer{}}
+	return &transfers{dir: dir, clock: clock, all: map[string]*transfer{}, slots: map[string]chan struct{}{}}
 }
 
 // open makes the folder and removes what lies there from a process before.
@@ -117,19 +117,34 @@ func (t *transfers) add(one *transfer) error {
 		return fault.New(fault.Unavailable, "The node is stopping or handing over its databases: try again.")
 	}
 	count := 0
+	var oldest *transfer // of those that are over
 	for _, other := range t.all {
-		if other.database.AccountID == one.database.AccountID {
-			count++
+		if other.database.AccountID != one.database.AccountID {
+			continue
+		}
+		if count++; other.over() && (oldest == nil || other.made.Before(oldest.made)) {
+			oldest = other
 		}
 	}
 	if count >= maxTransfers {
-		return fault.New(fault.TooMuch, "The account has %d exports and imports of the last hour, the limit is %d: wait until they have expired.", count, maxTransfers).WithCode(codeInvalid)
+		if oldest == nil {
+			return fault.New(fault.TooMuch, "The account has %d exports and imports that have not ended, the limit is %d: wait until one has.", count, maxTransfers).WithCode(codeInvalid)
+		}
+		delete(t.all, oldest.token)
+		os.Remove(oldest.path)
 	}
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return err
 	}
 	t.all[one.token] = one
 	return nil
+}
+
+// over tells whether the transfer has ended.
+func (x *transfer) over() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return (x.status == complete || x.status == failed) && !x.sending
 }
 
 // sweep forgets transfers that have expired.
@@ -182,11 +197,16 @@ func (t *transfers) start(one *transfer, do func(ctx context.Context) (any, erro
 	if t.ended {
 		return fault.New(fault.Unavailable, "The node is stopping or handing over its databases: try again.")
 	}
+	account := one.database.AccountID
+	if t.slots[account] == nil {
+		t.slots[account] = make(chan struct{}, maxRunning)
+	}
+	slots := t.slots[account]
 	t.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), transferReach)
 		defer cancel()
-		t.slots <- struct{}{}
-		defer func() { <-t.slots }()
+		slots <- struct{}{}
+		defer func() { <-slots }()
 		result, err := do(ctx)
 		one.finish(result, err, t.clock().Add(keepTransfer))
 	})
