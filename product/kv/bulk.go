@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"selvage/foundation/fault"
 	"selvage/product"
@@ -211,17 +212,17 @@ func (p *KV) bulkPut(ctx context.Context, c *product.Call) (r product.Reply, err
 	if err != nil {
 		return r, err
 	}
+	body, err := p.spoolInTurn(ctx, c)
+	if err != nil {
+		return r, err
+	}
+	defer body.Close()
 	select {
 	case p.bulk <- struct{}{}:
 		defer func() { <-p.bulk }()
 	case <-ctx.Done():
 		return r, ctx.Err()
 	}
-	body, err := p.spool(c.Body)
-	if err != nil {
-		return r, err
-	}
-	defer body.Close()
 	now := p.o.Clock.Now().Unix()
 	n, err := eachPair(body, func(b *pair) error {
 		_, err := b.write(now)
@@ -267,6 +268,38 @@ func (g *group) flush() error {
 	err := g.p.store.PutMany(g.ctx, g.space, g.writes)
 	g.writes, g.bytes = g.writes[:0], 0
 	return err
+}
+
+// coming is the large requests that come in, by account: a body takes as long as its sender likes, so nobody waits
+// for another's. The zero value is ready.
+type coming struct {
+	mu        sync.Mutex // guards the field below
+	byAccount map[string]chan struct{}
+}
+
+// of returns a channel with an element for each of an account's.
+func (c *coming) of(accountID string) chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byAccount == nil {
+		c.byAccount = map[string]chan struct{}{}
+	}
+	if c.byAccount[accountID] == nil {
+		c.byAccount[accountID] = make(chan struct{}, maxBulk)
+	}
+	return c.byAccount[accountID]
+}
+
+// spoolInTurn takes the body of a call in when it is the account's turn.
+func (p *KV) spoolInTurn(ctx context.Context, c *product.Call) (spooled, error) {
+	turn := p.coming.of(c.Account.ID)
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return p.spool(c.Body)
 }
 
 // spooled is a body that can be read twice.

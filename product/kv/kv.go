@@ -36,7 +36,8 @@ type Options struct {
 type KV struct {
 	o          Options
 	store      *store.Store
-	bulk       chan struct{} // has an element for each large request under way
+	bulk       chan struct{} // has an element for each large request that is worked on
+	coming     coming
 	operations *prometheus.CounterVec
 	quotas     quotas
 }
@@ -48,7 +49,8 @@ var (
 	_ product.Metered   = (*KV)(nil)
 )
 
-// maxBulk is how many requests that may take 100 MB are worked on at once; others wait.
+// maxBulk is how many requests that may take 100 MB are worked on at once, and how many of an account come in
+// at once; others wait.
 const maxBulk = 4
 
 // New returns KV over what is stored already.
