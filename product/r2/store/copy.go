@@ -112,7 +112,7 @@ func (c *copying) rewrite(ctx context.Context, obj *Object) (*Object, error) {
 	obj.ETag, obj.Checksums, obj.SSECKeyMD5 = fmt.Sprintf("%x", in.sums.MD5), in.sums, keyMD5
 	obj.content.segments, obj.content.ssec = in.segments, cipher
 	// The source was read as it was at one moment; what became of it since is of no account.
-	return c.s.replace(c.n, c.to.Bucket, obj, replacing{in: in, condition: &c.o.If, action: ActionCopy, source: lockName{c.from, c.src.Key}})
+	return c.s.enter(ctx, c.to.Bucket, obj, replacing{in: in, condition: &c.o.If, action: ActionCopy, source: lockName{c.from, c.src.Key}})
 }
 
 // share makes the copy an owner of the source's content.

@@ -101,6 +101,9 @@ func (s *Store) open(ctx context.Context, n *session, b Bucket, o *Object, want 
 		}
 	}
 	if err == nil {
+		err = body.fetch()
+	}
+	if err == nil {
 		err = body.fail(body.advance())
 	}
 	if err != nil {
@@ -116,7 +119,8 @@ func (s *Store) open(ctx context.Context, n *session, b Bucket, o *Object, want 
 // piece is a range of one segment.
 type piece struct {
 	segment
-	of Range
+	of   Range
+	data []byte // of the segment, if it lies in the index and was read already
 }
 
 // cut returns the pieces of segments that make up a range of them all.
@@ -125,7 +129,7 @@ func cut(segments []segment, of Range) (pieces []piece) {
 	for _, g := range segments {
 		from, to := max(of.Offset, begin), min(of.Offset+of.Length, begin+g.size)
 		if from < to {
-			pieces = append(pieces, piece{g, Range{Offset: from - begin, Length: to - from}})
+			pieces = append(pieces, piece{segment: g, of: Range{Offset: from - begin, Length: to - from}})
 		}
 		begin += g.size
 	}
@@ -209,7 +213,7 @@ func (r *body) advance() error {
 	p := r.pieces[0]
 	r.pieces = r.pieces[1:]
 	if !r.o.content.ssec.on() {
-		src, err := r.source(&p.segment, p.of)
+		src, err := r.source(&p, p.of)
 		if err == nil {
 			r.now = src
 		}
@@ -221,7 +225,7 @@ func (r *body) advance() error {
 	}
 	var sealed Range
 	sealed.Offset, sealed.Length = sealedRange(p.size, p.of.Offset, p.of.Length)
-	src, err := r.source(&p.segment, sealed)
+	src, err := r.source(&p, sealed)
 	if err != nil {
 		return err
 	}
@@ -229,24 +233,35 @@ func (r *body) advance() error {
 	return nil
 }
 
+// fetch reads what lies in the index, which is not needed any more then. That is little: of an object of
+// parts only the last may be so small.
+func (r *body) fetch() error {
+	for i := range r.pieces {
+		p := &r.pieces[i]
+		if !p.inline {
+			continue
+		}
+		data, err := r.n.db.Get(r.s.dataKey(r.b, p.id))
+		if err != nil {
+			return err
+		}
+		if data == nil {
+			return errReplaced
+		}
+		if int64(len(data)) != p.stored {
+			return errRecord
+		}
+		p.data = data
+	}
+	return nil
+}
+
 // source opens a range of a segment as it is stored.
-func (r *body) source(g *segment, of Range) (io.ReadCloser, error) {
-	if !g.inline {
-		return r.s.o.Volume.Open(r.ctx, g.content(), of.Offset, of.Length)
+func (r *body) source(p *piece, of Range) (io.ReadCloser, error) {
+	if !p.inline {
+		return r.s.o.Volume.Open(r.ctx, p.content(), of.Offset, of.Length)
 	}
-	data, err := r.n.db.Get(r.s.dataKey(r.b, g.id))
-	if err != nil {
-		return nil, err
-	}
-	if data == nil {
-		// An object of several pieces may have been replaced since it was opened; one of a single piece
-		// is opened anew.
-		return nil, errReplaced
-	}
-	if int64(len(data)) != g.stored {
-		return nil, errRecord
-	}
-	return &inlineBody{*bytes.NewReader(data[of.Offset : of.Offset+of.Length])}, nil
+	return &inlineBody{*bytes.NewReader(p.data[of.Offset : of.Offset+of.Length])}, nil
 }
 
 // inlineBody is content from the index.

@@ -45,6 +45,15 @@ type Options struct {
 	// It must not block. Default: all may.
 	Admit func(b Bucket, more Usage) error
 
+	// Aside is told that the operation under ctx does without the index for a while, which may change hands
+	// meanwhile. What it returns, which may stay uncalled, waits until the index is to be had again and tells
+	// whether that is by this process. Default: it always is.
+	Aside func(ctx context.Context) (back func() (here bool, err error))
+
+	// Elsewhere has the process that has the index Settle what message says, and returns its answer.
+	// Required with Aside.
+	Elsewhere func(ctx context.Context, message []byte) (answer []byte, err error)
+
 	Inline    int64 // bytes up to which content lies in the index; default 64 KiB
 	MinPart   int64 // bytes of all parts but the last; default MinPart
 	ScrubRate int64 // bytes a second that the scrubber reads; default 16 MiB

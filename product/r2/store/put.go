@@ -44,7 +44,7 @@ func (s *Store) Put(ctx context.Context, b Bucket, key string, body io.Reader, o
 		Checksums: in.sums, StorageClass: class, SSECKeyMD5: keyMD5,
 		content: content{version: newID(), segments: in.segments, ssec: cipher},
 	}
-	return s.replace(n, b, obj, replacing{in: in, condition: &o.If, action: ActionPut})
+	return s.enter(ctx, b, obj, replacing{in: in, condition: &o.If, action: ActionPut})
 }
 
 // early refuses, before anything is read, what a condition forbids already.
@@ -75,6 +75,16 @@ type replacing struct {
 	action    string
 	more      func(c *change) error // what else changes with it; may be nil
 	source    lockName              // of a copy
+}
+
+// enter puts an object whose content was taken in in the place of what is there, wherever the index is.
+func (s *Store) enter(ctx context.Context, b Bucket, obj *Object, how replacing) (*Object, error) {
+	if how.in.here {
+		return s.replace(how.in.n, b, obj, how)
+	}
+	return s.elsewhere(ctx, how.in, settlement{
+		Bucket: b, Key: obj.Key, Record: obj.encode(), Condition: *how.condition, Action: how.action, Source: how.source.bucket, SourceKey: how.source.name,
+	})
 }
 
 // replace puts an object in the place of what is there, and returns when that is durable.

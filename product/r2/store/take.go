@@ -31,6 +31,7 @@ type intake struct {
 type taken struct {
 	s        *Store
 	n        *session
+	here     bool // the index is this process's; n is that of when the content was whole
 	size     int64
 	sums     Checksums
 	segments []segment
@@ -45,7 +46,7 @@ func (t *taken) release() {
 		t.s.buffers.small.Put(t.buffer)
 		t.buffer = nil
 	}
-	if !t.kept && len(t.segments) > 0 && !t.segments[0].inline && t.n.db.Err() == nil {
+	if !t.kept && len(t.segments) > 0 && !t.segments[0].inline && (!t.here || t.n.db.Err() == nil) {
 		ctx, cancel := context.WithTimeout(context.Background(), deleteWait)
 		defer cancel()
 		// The sweeper finds it otherwise.
@@ -57,7 +58,7 @@ func (t *taken) release() {
 	t.segments = nil
 }
 
-// take reads content and keeps it, in the index if it is small.
+// take reads content and keeps it, in the index if it is small. Meanwhile that may change hands.
 func (s *Store) take(ctx context.Context, n *session, body io.Reader, in intake) (*taken, error) {
 	if in.size > MaxPut {
 		return nil, errEntityTooLarge(MaxPut)
@@ -66,8 +67,16 @@ func (s *Store) take(ctx context.Context, n *session, body io.Reader, in intake)
 	if err != nil {
 		return nil, err
 	}
-	t := &taken{s: s, n: n}
-	if err := t.read(ctx, body, in, h); err != nil {
+	t := &taken{s: s, n: n, here: true}
+	back := s.aside(ctx)
+	err = t.read(ctx, body, in, h)
+	if err == nil {
+		t.here, err = back()
+	}
+	if err == nil && t.here {
+		t.n, err = s.session()
+	}
+	if err != nil {
 		t.release()
 		return nil, err
 	}

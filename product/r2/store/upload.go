@@ -116,7 +116,7 @@ func (s *Store) PutPart(ctx context.Context, p PartOf, body io.Reader, o PartOpt
 	if err != nil {
 		return nil, err
 	}
-	u, rec, err := s.underWay(n, p.Bucket, p.Key, p.Upload)
+	_, rec, err := s.underWay(n, p.Bucket, p.Key, p.Upload)
 	if err != nil {
 		return nil, err
 	}
@@ -133,11 +133,28 @@ func (s *Store) PutPart(ctx context.Context, p PartOf, body io.Reader, o PartOpt
 	}
 	defer in.release()
 	part := &Object{Key: p.Key, Size: in.size, ETag: fmt.Sprintf("%x", in.sums.MD5), Checksums: in.sums, content: content{version: newID(), segments: in.segments}}
+	if in.here {
+		part, err = s.enterPart(in.n, p, part, in)
+	} else {
+		part, err = s.elsewhere(ctx, in, settlement{Bucket: p.Bucket, Key: p.Key, Record: part.encode(), Upload: p.Upload, Number: p.Number})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return part.part(p.Number), nil
+}
+
+// enterPart puts a part in the place of the one with its number, and returns when that is durable.
+func (s *Store) enterPart(n *session, p PartOf, part *Object, in *taken) (*Object, error) {
+	u, ok := parseUploadID(p.Upload)
+	if !ok {
+		return nil, errNoSuchUpload()
+	}
 	a, err := s.putPartLocked(n, p, part, in, s.lock(lockUpload(p.Bucket, u)))
 	if err != nil {
 		return nil, err
 	}
-	return part.part(p.Number), a.wait()
+	return part, a.wait()
 }
 
 func (s *Store) putPartLocked(n *session, p PartOf, part *Object, in *taken, unlock func()) (*applied, error) {
