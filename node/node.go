@@ -188,7 +188,8 @@ func (n *Node) begin() error {
 	}
 	n.serving.start(n)
 	n.predecessor.succeed()
-	n.serving.group.Go(func() { n.serveRelay(relay, data) })
+	unpin := n.parts.storage.r2.Pin()
+	n.serving.group.Go(func() { n.serveRelay(relay, data, unpin) })
 	return nil
 }
 

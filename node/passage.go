@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -125,4 +126,40 @@ func (p *passage) leave() {
 		close(p.left)
 		p.left = nil
 	}
+}
+
+// visit is a request inside a passage that may step out of it and in again, while it does without the
+// store for as long as its client likes.
+type visit struct{ in atomic.Pointer[passage] }
+
+type visitKey struct{}
+
+// visiting makes the caller, who is inside p, a visit that those who are called with ctx find. Call leave
+// at its end.
+func visiting(ctx context.Context, p *passage) (context.Context, *visit) {
+	v := &visit{}
+	v.in.Store(p)
+	return context.WithValue(ctx, visitKey{}, v), v
+}
+
+// visitOf returns the visit that ctx belongs to, or nil.
+func visitOf(ctx context.Context) *visit {
+	v, _ := ctx.Value(visitKey{}).(*visit)
+	return v
+}
+
+// leave ends it, or steps out.
+func (v *visit) leave() {
+	if p := v.in.Swap(nil); p != nil {
+		p.leave()
+	}
+}
+
+// enter steps in again.
+func (v *visit) enter(ctx context.Context, p *passage) (passState, string) {
+	state, reason := p.enter(ctx)
+	if state == passOpen {
+		v.in.Store(p)
+	}
+	return state, reason
 }

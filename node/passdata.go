@@ -16,6 +16,8 @@ import (
 	"selvage/engine/isolate"
 	"selvage/foundation/fault"
 	"selvage/product"
+	"selvage/product/r2"
+	"selvage/product/r2/s3"
 	"selvage/spec"
 )
 
@@ -30,16 +32,25 @@ const (
 	failureField = "Selvage-Failure"
 )
 
-// dataDoor is the way of scripts to the store of data.
+// dataDoor is the way to the store of data. What reaches the node that took over is set before it relays.
 type dataDoor struct {
 	passage
-	successor http.RoundTripper // to the bindings of the node that took over; set before it relays
+	successor http.RoundTripper // its data socket
+	relay     http.RoundTripper // its relay socket
+	s3        http.Handler      // its S3
 }
 
-// ticket names a binding and whose it is.
+// reach prepares the way to the node that takes over in dir.
+func (d *dataDoor) reach(dir string) {
+	d.successor, d.relay = newSuccessorData(dir), newRelayTransport(dir)
+	d.s3 = relay{d.relay, relayS3, func(w http.ResponseWriter, r *http.Request, _ error) { s3.Unavailable(w, r, successorGone) }}.handler()
+}
+
+// ticket names a binding and whose it is, or a bucket that is public.
 type ticket struct {
 	User    product.BindingUser `json:"user"`
-	Binding *spec.WorkerBinding `json:"binding"`
+	Binding *spec.WorkerBinding `json:"binding,omitempty"`
+	Public  *r2.PublicName      `json:"public,omitempty"`
 }
 
 func (n *Node) guardedAll(types map[string]product.BindingType) map[string]product.BindingType {
@@ -60,19 +71,25 @@ func (n *Node) guarded(t product.BindingType) product.BindingType {
 	t.Handle = func(user product.BindingUser, b *spec.WorkerBinding) edge.Handler {
 		own := answer(user, b)
 		return func(ctx context.Context, ex *edge.Exchange) error {
-			switch state, reason := n.data.enter(ctx); state {
-			case passOpen:
-				defer n.data.leave()
-				return own(ctx, ex)
-			case passRelays:
-				return n.successorAnswers(ctx, ex, ticket{user, b})
-			case passShut:
-				return dataUnavailable(reason)
-			}
-			return dataUnavailable(stillHandingOver)
+			return n.throughData(ctx, ex, ticket{User: user, Binding: b}, own)
 		}
 	}
 	return t
+}
+
+// throughData has own answer, or the successor what the ticket names, when one of them has the data.
+func (n *Node) throughData(ctx context.Context, ex *edge.Exchange, t ticket, own edge.Handler) error {
+	switch state, reason := n.data.enter(ctx); state {
+	case passOpen:
+		ctx, v := visiting(ctx, &n.data.passage)
+		defer v.leave()
+		return own(ctx, ex)
+	case passRelays:
+		return n.successorAnswers(ctx, ex, t)
+	case passShut:
+		return dataUnavailable(reason)
+	}
+	return dataUnavailable(stillHandingOver)
 }
 
 func dataUnavailable(reason string) error {
@@ -104,8 +121,8 @@ func (n *Node) successorAnswers(ctx context.Context, ex *edge.Exchange, t ticket
 	}
 	res, err := n.data.successor.RoundTrip(r)
 	if err != nil {
-		n.log.Error("successor does not answer what a script asks of its data", "binding", t.Binding.Type, "error", err)
-		return dataUnavailable("The node was taken over by a new process, which does not answer: try again.")
+		n.log.Error("successor does not answer what is asked of its data", "ticket", string(named), "error", err)
+		return dataUnavailable(successorGone)
 	}
 	if detail := res.Header.Get(failureField); detail != "" {
 		res.Body.Close()
@@ -113,6 +130,9 @@ func (n *Node) successorAnswers(ctx context.Context, ex *edge.Exchange, t ticket
 	}
 	_, text, _ := strings.Cut(res.Status, " ")
 	ex.Response = edge.Response{Status: res.StatusCode, Text: text, Length: res.ContentLength, Body: res.Body}
+	if res.Body == http.NoBody {
+		ex.Response.Body = nil
+	}
 	for name, values := range res.Header {
 		for _, v := range values {
 			if name != "Content-Length" {
@@ -146,8 +166,13 @@ func (n *Node) answerTicket(ctx context.Context, ex *edge.Exchange) error {
 	var t ticket
 	named := ex.Request.Header.Get(ticketField)
 	ex.Request.Header.Del(ticketField)
-	if err := json.Unmarshal([]byte(named), &t); err != nil || t.Binding == nil {
+	if err := json.Unmarshal([]byte(named), &t); err != nil || (t.Binding == nil) == (t.Public == nil) {
 		return fault.New(fault.Invalid, "The request names no binding.")
+	}
+	if t.Public != nil {
+		return n.throughData(ctx, ex, t, func(ctx context.Context, ex *edge.Exchange) error {
+			return n.parts.storage.r2.AnswerPublic(ctx, ex, *t.Public)
+		})
 	}
 	kind, ok := n.parts.bindings[t.Binding.Type]
 	if !ok {

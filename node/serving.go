@@ -30,13 +30,14 @@ type serving struct {
 	// Listeners of R2 and Hyperdrive: they take no more connections, and those there are may finish what
 	// they are at.
 	endStorage context.CancelFunc
+	s3Ended    chan struct{} // closed when no S3 client is served any more
 	dns        net.Listener
 	edge       *edge.Server
 	stopped    atomic.Bool
 }
 
 func newServing(n *Node) (*serving, error) {
-	s := &serving{edge: n.parts.server, api: newAPIServer(withoutDeadlines(n.door))}
+	s := &serving{edge: n.parts.server, api: newAPIServer(withoutDeadlines(n.door)), s3Ended: make(chan struct{})}
 	both := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		all := prometheus.Gatherers{n.observe.Metrics}
 		if own := n.control.metrics.Load(); own != nil {
@@ -86,7 +87,13 @@ func (s *serving) start(n *Node) {
 	serve("dns", func(k *socket) error { return n.parts.dns.ServeTCP(streams, k.listener) })
 	serve("api", func(k *socket) error { return s.api.Serve(k.listener) })
 	serve("admin", func(k *socket) error { return s.admin.Serve(k.listener) })
-	serve("s3", func(k *socket) error { return n.parts.storage.r2.ServeS3(storage, k.listener) })
+	serve("s3", func(k *socket) error {
+		defer close(s.s3Ended)
+		return n.parts.storage.r2.ServeS3(storage, k.listener)
+	})
+	if n.sockets["s3"] == nil {
+		close(s.s3Ended)
+	}
 	serve("hyperdrive-postgres", func(k *socket) error { return n.parts.storage.hyperdrive.ServePostgres(storage, k.listener) })
 	serve("hyperdrive-mysql", func(k *socket) error { return n.parts.storage.hyperdrive.ServeMySQL(storage, k.listener) })
 	serve("demo", func(k *socket) error { return s.demo.Serve(k.listener) })
@@ -103,6 +110,10 @@ func (s *serving) stop(ctx context.Context) error {
 	go func() { faults <- s.edge.Shutdown(ctx) }()
 	go func() { faults <- s.api.drain(ctx) }()
 	err := errors.Join(<-faults, <-faults)
+	select {
+	case <-s.s3Ended:
+	case <-ctx.Done():
+	}
 	// Those took a moment, in which clients that had just connected could send their query.
 	s.endTCP()
 	if s.demo != nil {

@@ -52,7 +52,7 @@ func buildStorage(n *Node, key *seal.Key, roots *x509.CertPool) (s storing, err 
 		Notify: func(ctx context.Context, accountID, queueID string, body []byte) error {
 			return s.queues.Send(ctx, accountID, queueID, queues.Message{ContentType: "json", Body: body})
 		},
-		Observe: n.observe,
+		Hands: n.r2Hands(), Finish: n.config.Drain, Observe: n.observe,
 	}); err != nil {
 		return s, err
 	}

@@ -110,13 +110,14 @@ func (p *predecessor) waitGone(ctx context.Context) {
 	p.courier.close()
 }
 
-// serveRelay serves API requests that the predecessor passes on, and what its scripts ask of data, until
-// it is gone.
-func (n *Node) serveRelay(l, data net.Listener) {
+// serveRelay serves requests that the predecessor passes on, and what its scripts ask of data, until it is
+// gone. What it may still read of R2 stays until then.
+func (n *Node) serveRelay(l, data net.Listener, unpin func()) {
+	defer unpin()
 	ctx, cancel := context.WithCancel(n.life)
 	defer cancel()
 	n.serving.group.Go(func() { n.serveData(ctx, data) })
-	server := &http.Server{Handler: relayed(n.door), ReadHeaderTimeout: replyWithin}
+	server := &http.Server{Handler: http.HandlerFunc(n.fromRelay), ReadHeaderTimeout: replyWithin}
 	go server.Serve(l)
 	defer server.Close()
 	n.predecessor.waitGone(n.life)
@@ -206,9 +207,9 @@ func (n *Node) give(c *courier) error {
 		n.resume()
 		return err
 	}
-	n.data.successor = newSuccessorData(n.config.Data)
+	n.data.reach(n.config.Data)
 	n.data.turn(passRelays, "")
-	n.door.pass(newRelay(n.config.Data))
+	n.door.pass(relay{n.data.relay, relayAPI, func(w http.ResponseWriter, _ *http.Request, _ error) { unavailable(w, successorGone) }}.handler())
 	return nil
 }
 

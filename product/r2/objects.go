@@ -148,6 +148,7 @@ func (p *R2) getObject(ctx context.Context, c *product.Call) (product.Reply, err
 	h.Set("Content-Length", strconv.FormatInt(r.Range.Length, 10))
 	return product.Reply{Status: status, Raw: &product.Raw{Header: h, Write: func(_ context.Context, w io.Writer) error {
 		defer r.Body.Close()
+		p.objects.Leave(ctx)
 		return copyPieces(w, r.Body)
 	}}}, nil
 }

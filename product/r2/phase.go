@@ -28,14 +28,33 @@ func (p *R2) handle(ctx context.Context, ex *edge.Exchange, next edge.Handler) e
 		// What is sent to a bucket by its public name is read no further.
 		q.Body, q.Length = nil, 0
 	}
-	p.metrics.operation("public", strings.ToLower(q.Method))
 	ex.Note.OriginAddr = "r2:" + at.bucket.Name
-	err := p.serve(ctx, ex, at)
+	own := func(ctx context.Context, ex *edge.Exchange) error { return p.serve(ctx, ex, at) }
+	var err error
+	if hands := p.o.Hands; hands != nil {
+		err = hands.Public(ctx, ex, PublicName{ex.Zone.Zone.AccountID, ex.Zone.Zone.ID, q.Host}, own)
+	} else {
+		err = own(ctx, ex)
+	}
 	ex.Note.OriginStatus = ex.Response.Status
 	return err
 }
 
+// PublicName is where a bucket may be public.
+type PublicName struct{ Account, Zone, Host string }
+
+// AnswerPublic answers a request at a public name that came to another process.
+func (p *R2) AnswerPublic(ctx context.Context, ex *edge.Exchange, n PublicName) error {
+	at, ok := p.current.Load().place(n)
+	if !ok {
+		notFound(ex)
+		return nil
+	}
+	return p.serve(ctx, ex, at)
+}
+
 func (p *R2) serve(ctx context.Context, ex *edge.Exchange, at place) error {
+	p.metrics.operation("public", strings.ToLower(ex.Request.Method))
 	switch {
 	case !at.enabled:
 		page(ex, http.StatusNotFound, "This bucket is not public here", "Its owner switched this host name off.")

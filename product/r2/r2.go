@@ -9,9 +9,11 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"selvage/edge"
 	"selvage/engine/seal"
 	"selvage/engine/state"
 	"selvage/engine/volume"
@@ -20,6 +22,7 @@ import (
 	"selvage/foundation/observe"
 	"selvage/foundation/supervise"
 	"selvage/product"
+	"selvage/product/r2/s3"
 	"selvage/product/r2/store"
 	"selvage/spec"
 )
@@ -43,14 +46,32 @@ type Options struct {
 	// queue; after other errors it is called again. nil: nobody is notified.
 	Notify func(ctx context.Context, accountID, queueID string, body []byte) error
 
+	// Hands is how the index of objects changes hands between processes at a takeover; nil: it does not.
+	Hands *Hands
+	// Finish is how long requests of S3 clients have to finish when the node ends; default 25 seconds.
+	Finish time.Duration
+
 	Observe observe.Observer
 	Clock   clock.Clock
+}
+
+// Hands is how requests that take long go on while the index of objects changes hands.
+type Hands struct {
+	// Enter is asked at each request of an S3 client who has the index.
+	Enter func(ctx context.Context) (s3.Entry, error)
+	// Public answers a request at a bucket's public name with own, or has the process that has the index do
+	// that with AnswerPublic.
+	Public func(ctx context.Context, ex *edge.Exchange, at PublicName, own edge.Handler) error
+	// Aside and Elsewhere are those of store.Options; Elsewhere has the process that has the index Settle.
+	Aside     func(ctx context.Context) (back func() (here bool, err error))
+	Elsewhere func(ctx context.Context, message []byte) (answer []byte, err error)
 }
 
 // R2 is the product. Safe for concurrent use.
 type R2 struct {
 	o       Options
 	objects *store.Store
+	front   *s3.Server
 	current atomic.Pointer[table]
 	quotas  quotas
 	metrics *metrics
@@ -69,9 +90,15 @@ func New(o Options) (*R2, error) {
 	}
 	p := &R2{o: o, metrics: newMetrics(o.Observe), due: make(chan struct{}, 1)}
 	p.quotas = newQuotas(p)
+	if o.Hands == nil {
+		o.Hands = &Hands{}
+	}
 	p.objects = store.New(store.Options{
 		DB: o.DB, Prefix: Prefix, Volume: o.Volume, Event: p.tell, Notify: p.wanted, Protect: p.protect, Admit: p.admit,
-		Observe: o.Observe, Clock: o.Clock,
+		Aside: o.Hands.Aside, Elsewhere: o.Hands.Elsewhere, Observe: o.Observe, Clock: o.Clock,
+	})
+	p.front = s3.New(s3.Options{
+		Objects: p.objects, Buckets: buckets{p}, Lookup: p.Lookup, Enter: o.Hands.Enter, Finish: o.Finish, Observe: o.Observe, Clock: o.Clock,
 	})
 	p.current.Store(&table{})
 	return p, nil
@@ -113,6 +140,11 @@ var (
 	_ product.Phaser    = (*R2)(nil)
 	_ product.Grapher   = (*R2)(nil)
 )
+
+// Settle enters an object that another process has taken in, as its Hands.Elsewhere says.
+func (p *R2) Settle(ctx context.Context, message []byte) (answer []byte, err error) {
+	return p.objects.Settle(ctx, message)
+}
 
 // Prefix is how keys of R2 in the node's store begin.
 const Prefix = "r/"

@@ -3,6 +3,7 @@ package r2
 import (
 	"context"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 
@@ -20,8 +21,11 @@ var (
 // ServeS3 answers S3 clients on l until ctx ends; then it takes no more connections and returns when
 // those there are have finished what they were at. Call it once.
 func (p *R2) ServeS3(ctx context.Context, l net.Listener) error {
-	return s3.New(s3.Options{Objects: p.objects, Buckets: buckets{p}, Lookup: p.Lookup, Observe: p.o.Observe, Clock: p.o.Clock}).Serve(ctx, l)
+	return p.front.Serve(ctx, l)
 }
+
+// S3 returns what answers S3 clients, for requests that come by another way than ServeS3's.
+func (p *R2) S3() http.Handler { return p.front }
 
 // Lookup returns what an access key ID stands for at an address: an API token, or, with a session token,
 // the temporary credential that was made of one. Whatever cannot be used is one and the same refusal.

@@ -66,10 +66,15 @@ func (t *table) public(ex *edge.Exchange) (at place, ok bool) {
 	if ex.Zone == nil {
 		return at, false
 	}
-	a := (*t)[ex.Zone.Zone.AccountID]
+	return t.place(PublicName{ex.Zone.Zone.AccountID, ex.Zone.Zone.ID, ex.Request.Host})
+}
+
+// place returns the bucket that is public at a name.
+func (t *table) place(n PublicName) (at place, ok bool) {
+	a := (*t)[n.Account]
 	if a == nil {
 		return at, false
 	}
-	at, ok = a.places[name{ex.Zone.Zone.ID, ex.Request.Host}]
+	at, ok = a.places[name{n.Zone, n.Host}]
 	return at, ok
 }

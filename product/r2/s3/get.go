@@ -139,6 +139,7 @@ func (x *request) serve(r *store.Reading, partial bool, parts int) error {
 	}
 	x.w.WriteHeader(status)
 	if r.Body != nil {
+		x.s.o.Objects.Leave(x.r.Context())
 		x.w.send(r.Body, r.Range.Length)
 	}
 	return nil

@@ -4,12 +4,11 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -26,7 +25,7 @@ const (
 	headWithin  = 30 * time.Second // for the whole head of a request
 	idleFor     = 2 * time.Minute  // between two requests
 	maxHead     = 64 << 10         // bytes; presigned URLs of temporary credentials are long
-	finishIn    = 25 * time.Second // that requests under way have when the server is told to end
+	finishIn    = 25 * time.Second // that requests under way have when the server is told to end, by default
 	writeWithin = 2 * time.Minute  // for each step of an answer
 )
 
@@ -36,7 +35,12 @@ type Options struct {
 	Buckets Buckets
 	// Lookup returns what an access key ID stands for when it is used from an address. session is the token
 	// of a temporary credential, empty if none came. A *Error is told to the client as it is.
-	Lookup  func(id, session string, from netip.Addr) (*Credential, error)
+	Lookup func(id, session string, from netip.Addr) (*Credential, error)
+	// Enter is asked at each request who has the objects' index, which changes hands at a takeover; it may
+	// wait. An error turns the request away. Default: this process has it.
+	Enter func(ctx context.Context) (Entry, error)
+	// Finish is how long requests under way have when Serve is told to end; default 25 seconds.
+	Finish  time.Duration
 	Observe observe.Observer
 	Clock   clock.Clock
 }
@@ -53,6 +57,13 @@ type Buckets interface {
 	Edit(ctx context.Context, actor spec.Actor, b *spec.Bucket, change func(b *spec.Bucket)) error
 }
 
+// Entry is how a request goes on.
+type Entry struct {
+	Context   context.Context //nolint:containedctx // of this one request, in the place of its own
+	Leave     func()          // to be called at its end
+	Elsewhere http.Handler    // of the process that has the index, if that is another: then nothing else is set
+}
+
 // Server answers S3 clients. Safe for concurrent use.
 type Server struct {
 	o       Options
@@ -64,31 +75,8 @@ var _ http.Handler = (*Server)(nil)
 
 // New returns a server over o.
 func New(o Options) *Server {
+	o.Finish = cmp.Or(o.Finish, finishIn)
 	return &Server{o: o, metrics: newMetrics(o.Observe)}
-}
-
-// Serve answers on l until ctx ends, then takes no more connections and returns when the requests under
-// way are done, or after 25 seconds, when it breaks them off: what was not acknowledged is not there.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	h := &http.Server{
-		Handler: s, ReadHeaderTimeout: headWithin, IdleTimeout: idleFor, WriteTimeout: writeWithin, MaxHeaderBytes: maxHead,
-		ErrorLog: quiet(),
-	}
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(l) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishIn)
-	defer cancel()
-	err := h.Shutdown(patience)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = h.Close()
-	}
-	<-served
-	return err
 }
 
 // request is one request on its way through.
@@ -111,6 +99,13 @@ type request struct {
 
 // ServeHTTP answers one request. Refusals are XML in S3's words.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e, refusal := s.enter(r.Context())
+	if e.Elsewhere != nil {
+		e.Elsewhere.ServeHTTP(w, r)
+		return
+	}
+	defer e.Leave()
+	r = r.WithContext(e.Context)
 	x := &request{s: s, r: r, id: requestID(), start: s.o.Clock.Now(), client: peer(r)}
 	x.w = newAnswer(w, r.Method == http.MethodHead)
 	h := x.w.Header()
@@ -127,10 +122,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		x.fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 	}()
-	if err := x.handle(); err != nil {
+	err := refusal
+	if err == nil {
+		err = x.handle()
+	}
+	if err != nil {
 		x.fail(err)
 	}
 	x.w.finish(r.ContentLength != 0 && (x.body == nil || x.body.unread()))
+}
+
+// enter asks who has the index. An entry that is refused can be used as any other.
+func (s *Server) enter(ctx context.Context) (Entry, error) {
+	if s.o.Enter == nil {
+		return Entry{Context: ctx, Leave: func() {}}, nil
+	}
+	e, err := s.o.Enter(ctx)
+	if err != nil {
+		return Entry{Context: ctx, Leave: func() {}}, err
+	}
+	return e, nil
 }
 
 // handle lets the request in, or refuses it: first who sent it is looked at, then what it is about,
