@@ -279,7 +279,9 @@ func (n *Node) drain() error {
 	n.closeControl("The node is stopping.")
 	if successor == nil {
 		os.Remove(n.nodeFile())
-		os.Remove(filepath.Join(n.config.Data, handoverSocket))
+		for _, name := range []string{handoverSocket, relaySocket, dataSocket} { // a successor has others in their places
+			os.Remove(filepath.Join(n.config.Data, name))
+		}
 	} else {
 		successor.close()
 	}

@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"selvage/edge"
@@ -159,7 +157,6 @@ func newSuccessorData(dir string) *http.Transport {
 func (n *Node) serveData(ctx context.Context, l net.Listener) {
 	s := &childsocket.Server{Name: "data", Log: n.log, CFField: isolate.CFHeader, ProtoField: isolate.ProtoHeader, Handle: n.answerTicket, Refuse: passFailure}
 	s.Serve(ctx, l)
-	os.Remove(filepath.Join(n.config.Data, dataSocket))
 }
 
 func (n *Node) answerTicket(ctx context.Context, ex *edge.Exchange) error {

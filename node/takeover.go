@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"time"
 )
@@ -121,7 +120,6 @@ func (n *Node) serveRelay(l, data net.Listener, unpin func()) {
 	go server.Serve(l)
 	defer server.Close()
 	n.predecessor.waitGone(n.life)
-	os.Remove(filepath.Join(n.config.Data, relaySocket))
 	n.log.Info("predecessor has drained and left", "pid", n.predecessor.pid)
 }
 
