@@ -72,7 +72,7 @@ func readSums(h http.Header) (s sums, refusal *Error) {
 		}
 		s.kind = k
 		if *k.of(&s.expect), refusal = decodeSum(v, k.size); refusal != nil {
-			return s, invalidRequest("Value for %s header is invalid.", strings.ToLower(k.header))
+			return s, refuse(http.StatusBadRequest, "BadDigest", "The value of %s is no checksum of this kind, which is %d bytes in base64.", strings.ToLower(k.header), k.size)
 		}
 	}
 	for name := range strings.SplitSeq(h.Get("X-Amz-Trailer"), ",") {

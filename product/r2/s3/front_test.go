@@ -55,7 +55,7 @@ func TestChecksums(t *testing.T) {
 				t.Errorf("HEAD answers %s though nobody asked", name)
 			}
 			f.send(ask{method: "PUT", path: "bucket/bad", body: body + "x", header: headers(name, good)}).want(t, 400, "<Code>BadDigest</Code>")
-			f.send(ask{method: "PUT", path: "bucket/bad", body: body, header: headers(name, "AAA")}).want(t, 400, "<Code>InvalidRequest</Code>")
+			f.send(ask{method: "PUT", path: "bucket/bad", body: body, header: headers(name, "AAA")}).want(t, 400, "<Code>BadDigest</Code>")
 			trailer := fmt.Sprintf("%x\r\n%s\r\n0\r\n", len(body), body)
 			if body == "" {
 				trailer = "0\r\n"

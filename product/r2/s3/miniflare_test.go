@@ -181,6 +181,10 @@ func TestCustomerKeys(t *testing.T) {
 	get("bucket/plain.txt", set("", k, s)...).want(t, 400, "must provide a valid encryption algorithm.")
 	get("bucket/plain.txt", set("AES128", k, s)...).want(t, 400, "<Code>InvalidEncryptionAlgorithmError</Code><Message>The encryption request that you specified is not valid. The valid value is AES256.</Message>")
 	get("bucket/plain.txt", set("AES256", k, s)...).want(t, 400, "<Code>InvalidRequest</Code>", "The encryption parameters are not applicable to this object.")
+	for _, kind := range []string{"AES256", "aws:kms"} {
+		both := headers(append(set("AES256", k, s), "X-Amz-Server-Side-Encryption", kind)...)
+		f.send(ask{method: "PUT", path: "bucket/both.txt", body: "x", header: both}).want(t, 400, "<Code>InvalidArgument</Code>")
+	}
 	a := f.put("bucket/sealed.txt", noise(100_000), set("AES256", k, s)...)
 	if a.Header.Get(prefix+"Key-Md5") != s || a.Header.Get(prefix+"Key") != "" {
 		t.Errorf("answer to a put with a key: %v", a.Header)

@@ -16,6 +16,9 @@ var cannedACLs = []string{"private", "public-read", "public-read-write", "authen
 // screen refuses headers that ask for what R2 does not have: silence would promise it.
 func (x *request) screen() *Error {
 	h := x.r.Header
+	if x.op.writes && h.Get("X-Amz-Server-Side-Encryption") != "" && h.Get("X-Amz-Server-Side-Encryption-Customer-Algorithm") != "" {
+		return invalidArgument("Server Side Encryption with Customer provided key is incompatible with the encryption method specified")
+	}
 	for _, name := range x.op.refuse {
 		if v := h.Get(name); v != "" {
 			return badHeader(name, v)
