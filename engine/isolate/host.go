@@ -37,7 +37,7 @@ type Options struct {
 
 	Walls     sandbox.Report // walls around children; the zero value builds none
 	IdleAfter time.Duration  // without requests a child is ended after this; default 60 s
-	HandOver  time.Duration  // what is under way gets so long to finish when a child is to end; default 10 s
+	HandOver  time.Duration  // what is under way gets so long to finish when a child with objects is to end, others at least 30 s; default 10 s
 	StartWall time.Duration  // a start may take so long; default 30 s
 	Memory    int64          // heap of an isolate in bytes; default 128 MiB
 	CPU       time.Duration  // of a request, for programs that name none; default 30 s
@@ -150,7 +150,7 @@ func (h *Host) Close() {
 	h.mu.Unlock()
 	h.end()
 	for _, u := range units {
-		u.drop(0)
+		u.drop()
 	}
 	for _, s := range spares {
 		s.kill()
@@ -181,13 +181,14 @@ func (h *Host) Set(u Unit) {
 	h.units[u.Key] = newUnit(h, &u, print)
 }
 
-// Drop retires a unit: what is under way may finish within Options.HandOver, then its children end.
+// Drop retires a unit: what is under way may finish within Options.HandOver, or 30 s if it is stateless, then
+// its children end.
 func (h *Host) Drop(key string) {
 	h.mu.Lock()
 	u := h.units[key]
 	delete(h.units, key)
 	if u != nil && !h.closed {
-		h.work.Go(func() { u.drop(h.o.HandOver) })
+		h.work.Go(u.drop)
 	}
 	h.mu.Unlock()
 }

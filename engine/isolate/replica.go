@@ -89,7 +89,7 @@ func (l *load) judge(u *unit, children []*child) {
 	case l.spare > spareTicks:
 		l.spare = 0
 		c := children[len(children)-1]
-		u.h.work.Go(func() { c.retire(u.h.o.HandOver) })
+		u.h.work.Go(func() { c.retire(u.h.grace(c.content)) })
 	}
 }
 

@@ -12,6 +12,18 @@ import (
 // is still open would keep it for ever.
 const endGrace = time.Second
 
+// lastAnswers is how long a stateless child that others have replaced may go on with what it had begun,
+// as long as at Cloudflare: nobody waits for its end.
+const lastAnswers = 30 * time.Second
+
+// grace returns how long a child of content may go on when another takes its place.
+func (h *Host) grace(content *Unit) time.Duration {
+	if exclusive(content) {
+		return h.o.HandOver
+	}
+	return max(h.o.HandOver, lastAnswers)
+}
+
 // retire ends the child when nothing is under way, or after limit. What it does after its answers
 // (waitUntil) is let finish, as far as that can be seen: it computes, or asks services. Sessions of
 // a stateless child may last until limit, those of objects end at once, as others wait.

@@ -36,7 +36,7 @@ func (u *unit) tidy(every time.Duration) {
 	now := u.h.o.Clock.Now()
 	for _, c := range u.living() {
 		if c.sleepy(now, u.h.o.IdleAfter) {
-			u.h.work.Go(func() { c.retire(u.h.o.HandOver) })
+			u.h.work.Go(func() { c.retire(u.h.grace(c.content)) })
 		}
 	}
 	u.lookForAlarms()

@@ -349,19 +349,19 @@ func (u *unit) beside(content *Unit, print string, events bool) {
 	if gone {
 		old = append(slices.Clone(old), c)
 	}
-	u.h.work.Go(func() { retireAll(old, u.h.o.HandOver) })
+	u.h.work.Go(func() { retireAll(old, u.h.grace(content)) })
 }
 
-// drop retires the unit for good.
-func (u *unit) drop(limit time.Duration) {
+// drop retires the unit for good; at once if the host ends.
+func (u *unit) drop() {
 	u.mu.Lock()
 	u.gone = true
-	s := u.starting
+	s, content := u.starting, u.content
 	u.mu.Unlock()
 	if s != nil {
 		<-s.done
 	}
-	retireAll(u.living(), limit)
+	retireAll(u.living(), u.h.grace(content))
 }
 
 func result(err error) string {
