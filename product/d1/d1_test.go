@@ -177,7 +177,7 @@ func TestTimeTravel(t *testing.T) {
 	other, _ := d.make(d.owner.AccountID, "two")
 	for query, code := range map[string]int{
 		"/time_travel/restore": 7400, "/time_travel/restore?bookmark=x": 7400, "/time_travel/restore?bookmark=" + mark + "&timestamp=2026-01-01T00:00:00Z": 7400, "/time_travel/restore?timestamp=yesterday": 7400,
-		"/time_travel/restore?timestamp=2999-01-01T00:00:00Z": 7400,
+		"/time_travel/restore?timestamp=2999-01-01T00:00:00Z": 7400, "/time_travel/restore?timestamp=2001-01-01T00:00:00Z": 7400,
 	} {
 		if g := d.do("POST", path+query, ""); g.code() != code {
 			t.Errorf("%s: %s", query, g.Body)

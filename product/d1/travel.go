@@ -46,6 +46,9 @@ func (p *D1) bookmarkAt(ctx context.Context, d *spec.Database, text string) (sql
 	if when.After(p.o.Clock.Now()) {
 		return "", fault.New(fault.Invalid, "The timestamp %s lies in the future.", when.UTC().Format(time.RFC3339Nano)).WithCode(codeInvalid).At("timestamp")
 	}
+	if when.Before(d.CreatedOn.Truncate(time.Second)) { // a restore would empty the database
+		return "", fault.New(fault.Invalid, "The timestamp %s is before the database was made, on %s.", when.UTC().Format(time.RFC3339Nano), d.CreatedOn.UTC().Format(time.RFC3339)).WithCode(codeInvalid).At("timestamp")
+	}
 	s, err := p.store()
 	if err != nil {
 		return "", err
