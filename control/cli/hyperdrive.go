@@ -109,7 +109,7 @@ func hyperdriveList(s *session) *cobra.Command {
 }
 
 func (c *hyperdriveConfig) cache() string {
-	if c.Caching.Disabled {
+	if c.Caching.Disabled || c.Origin.Scheme == "mysql" {
 		return "off"
 	}
 	return fmt.Sprintf("%d s, stale %d s", c.Caching.MaxAge, c.Caching.Stale)
