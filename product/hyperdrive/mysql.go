@@ -82,13 +82,16 @@ func (p *Hyperdrive) ServeMySQL(ctx context.Context, l net.Listener) error {
 
 // accessPassword returns the password of a configuration on the private port.
 func (p *Hyperdrive) accessPassword(id string) (string, error) {
+	var h *spec.Hyperdrive
 	p.mu.Lock()
-	u := p.pools[id]
+	if u := p.pools[id]; u != nil {
+		h = u.config // it is replaced when the configuration changes
+	}
 	p.mu.Unlock()
-	if u == nil {
+	if h == nil {
 		return "", &mywire.Error{Code: 1045, State: "28000", Message: "Access denied: the user is the ID of a Hyperdrive configuration, with the password that this node made for it"}
 	}
-	password, err := p.o.Seal.Open(u.config.Access, sealContext(u.config.AccountID, u.config.ID, "access"))
+	password, err := p.o.Seal.Open(h.Access, sealContext(h.AccountID, h.ID, "access"))
 	return string(password), err
 }
 

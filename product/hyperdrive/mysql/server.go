@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"net"
 	"syscall"
@@ -18,12 +19,12 @@ type server struct {
 	thread    uint32
 	status    uint16 // as of its last answer
 	foundRows bool
-	multi     bool   // takes several statements in one query
-	database  string // in use; empty if that is not known
-	applied   string // settings of the session it was used by
-	dirty     bool   // something may be left in the session
-	prepared  map[string]*prepared
-	clock     uint64 // counts uses of prepared statements
+	multi     bool                            // takes several statements in one query
+	database  string                          // in use; empty if that is not known
+	applied   string                          // settings of the session it was used by
+	dirty     bool                            // something may be left in the session
+	prepared  map[[sha256.Size]byte]*prepared // by the sum of their text
+	clock     uint64                          // counts uses of prepared statements
 }
 
 // prepared is a statement that the server has.
@@ -121,15 +122,15 @@ func (s *server) evict() error {
 	if len(s.prepared) < maxPrepared {
 		return nil
 	}
-	oldest := ""
-	for sql, p := range s.prepared {
-		if oldest == "" || p.used < s.prepared[oldest].used {
-			oldest = sql
+	var key [sha256.Size]byte
+	var oldest *prepared
+	for k, p := range s.prepared {
+		if oldest == nil || p.used < oldest.used {
+			key, oldest = k, p
 		}
 	}
-	id := s.prepared[oldest].id
-	delete(s.prepared, oldest)
-	return s.closeStatement(id)
+	delete(s.prepared, key)
+	return s.closeStatement(oldest.id)
 }
 
 // closeStatement has no answer.

@@ -42,6 +42,7 @@ type session struct {
 	applied  string            // all of them, as one text: what servers are compared by
 
 	statements map[uint32]*statement
+	texts      pool.Share // of statements
 	next       uint32
 
 	lease *pool.Lease
@@ -95,8 +96,9 @@ func Serve(ctx context.Context, g *Guest) error {
 	g.Conn.SetDeadline(time.Time{})
 	s := &session{
 		u: u, id: thread, client: c, source: g.Source, foundRows: l.Caps&mywire.CapFoundRows != 0, multi: l.Caps&mywire.CapMultiStatements != 0,
-		settings: map[string]string{}, statements: map[uint32]*statement{},
+		settings: map[string]string{}, statements: map[uint32]*statement{}, texts: pool.Share{Of: &u.held},
 	}
+	defer s.texts.Free()
 	u.mu.Lock()
 	u.sessions[thread] = s
 	u.mu.Unlock()
@@ -269,7 +271,8 @@ func (s *session) carryOut(ctx context.Context, p []byte) error {
 	case mywire.ComStmtLongData:
 		return s.longData(ctx, p)
 	case mywire.ComStmtClose:
-		if id, err := mywire.StatementID(p); err == nil {
+		if id, err := mywire.StatementID(p); err == nil && s.statements[id] != nil {
+			s.texts.Grow(-int64(len(s.statements[id].sql)))
 			delete(s.statements, id)
 		}
 		return nil
@@ -395,13 +398,20 @@ func refusal(text string) *mywire.Error {
 	return &mywire.Error{Code: 1235, State: "42000", Message: text}
 }
 
-// maxSettings bounds what a client may have set.
-const maxSettings = 64
+// Bounds of what a client may have set.
+const (
+	maxSettings = 64
+	maxSet      = 64 << 10 // bytes
+)
 
 // remember keeps settings for the connections to come; the one in use has them.
 func (s *session) remember(set map[string]string) {
 	maps.Copy(s.settings, set)
-	if len(s.settings) > maxSettings {
+	size := 0
+	for _, text := range s.settings {
+		size += len(text)
+	}
+	if len(s.settings) > maxSettings || size > maxSet {
 		clear(s.settings) // nobody needs so many; the server's defaults hold from here on
 	}
 	var all strings.Builder
@@ -429,6 +439,7 @@ func (s *session) reset() error {
 	s.give(false) // a transaction that is open is rolled back by its end
 	clear(s.settings)
 	clear(s.statements)
+	s.texts.Free()
 	s.applied, s.database = "", ""
 	return s.ok()
 }

@@ -3,10 +3,12 @@ package mysql
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"strconv"
 
 	"selvage/engine/mywire"
+	"selvage/product/hyperdrive/pool"
 )
 
 // newThread returns an ID for a session. It is a secret of sorts: who knows it may cancel its queries.
@@ -26,10 +28,12 @@ func (s *session) prepare(ctx context.Context, sql string) error {
 		return s.fail(&mywire.Error{Code: 1295, State: "HY000", Message: "This command is not supported in the prepared statement protocol of Hyperdrive: send it as a query"})
 	case len(s.statements) >= maxPerGuest:
 		return s.fail(&mywire.Error{Code: 1461, State: "42000", Message: "Can't create more than max_prepared_stmt_count statements (current value: " + strconv.Itoa(maxPerGuest) + ")"})
+	case !s.texts.Grow(int64(len(sql))):
+		return s.fail(&mywire.Error{Code: 1461, State: "42000", Message: "Hyperdrive: the prepared statements of this client, or of all clients of its database, have more than " + strconv.Itoa(pool.MaxShare>>20) + " MiB"})
 	}
 	s.next++
 	id := s.next
-	return s.pass(ctx, append([]byte{mywire.ComStmtPrepare}, sql...), func() (mywire.Reply, error) {
+	err := s.pass(ctx, append([]byte{mywire.ComStmtPrepare}, sql...), func() (mywire.Reply, error) {
 		done, r, err := s.server.PassPrepared(s.client, id, s.server.caps)
 		if err != nil || r.Err != nil {
 			return r, err
@@ -39,28 +43,33 @@ func (s *session) prepare(ctx context.Context, sql string) error {
 		r.Status = s.server.status
 		return r, s.keep(sql, done.ID)
 	})
+	if s.statements[id] == nil {
+		s.texts.Grow(-int64(len(sql)))
+	}
+	return err
 }
 
 // keep notes that the server has a statement, under another ID than before perhaps.
 func (s *session) keep(sql string, id uint32) error {
-	if old := s.server.prepared[sql]; old != nil {
+	key := sha256.Sum256([]byte(sql))
+	if old := s.server.prepared[key]; old != nil {
 		if err := s.server.closeStatement(old.id); err != nil {
 			return err
 		}
-		delete(s.server.prepared, sql)
+		delete(s.server.prepared, key)
 	}
 	if err := s.server.evict(); err != nil {
 		return err
 	}
 	s.server.clock++
-	s.server.prepared[sql] = &prepared{id, s.server.clock}
+	s.server.prepared[key] = &prepared{id, s.server.clock}
 	return s.server.Flush()
 }
 
 // onServer returns the ID that a statement has on the connection in use; it is prepared there if it is
 // not. A refusal is an *mywire.Error.
 func (s *session) onServer(st *statement) (uint32, error) {
-	if p := s.server.prepared[st.sql]; p != nil {
+	if p := s.server.prepared[sha256.Sum256([]byte(st.sql))]; p != nil {
 		s.server.clock++
 		p.used = s.server.clock
 		return p.id, nil

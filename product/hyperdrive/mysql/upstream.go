@@ -5,6 +5,7 @@ package mysql
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ type Upstream struct {
 	pool    *pool.Pool
 	version atomic.Pointer[string] // of the server
 	counts  counts
+	held    pool.Held // by clients, of statements
 
 	mu       sync.Mutex // guards the fields below
 	sessions map[uint32]*session
@@ -131,7 +133,7 @@ func (u *Upstream) connect(ctx context.Context, foundRows bool) (*server, error)
 	u.version.Store(&g.Version)
 	return &server{
 		Conn: c, caps: g.Caps, thread: g.Thread, status: ok.Status, database: l.Database, foundRows: foundRows,
-		multi: true, prepared: map[string]*prepared{},
+		multi: true, prepared: map[[sha256.Size]byte]*prepared{},
 	}, nil
 }
 

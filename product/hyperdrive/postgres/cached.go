@@ -253,14 +253,10 @@ func (s *session) fromMemo(b *batch, p *memo.Policy) (hit bool, err error) {
 		s.refresh(b, found.Refresh)
 		s.u.counts.stale.Add(1)
 	}
-	s.u.counts.hits.Add(1)
-	if b.parse {
-		if b.name == "" {
-			s.unnamed = b.st
-		} else {
-			s.statements[b.name] = b.st
-		}
+	if b.parse && !s.keep(b.name, b.st) {
+		return false, nil // the one who parses it says why
 	}
+	s.u.counts.hits.Add(1)
 	s.in.Discard(b.size)
 	s.turns.Add(1)
 	return true, s.write(found.Body)

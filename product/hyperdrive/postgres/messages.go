@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"selvage/engine/pgwire"
+	"selvage/product/hyperdrive/pool"
 )
 
 // message handles one message of the client, of which at least the head is there.
@@ -120,20 +121,22 @@ func (s *session) query(size int) error {
 	case class.Refused != "":
 		s.put(pgwire.AppendQuery(nil, s.refusal(class.Refused)))
 	case class.Drops != "":
-		delete(s.statements, class.Drops)
+		s.drop(class.Drops)
 		class.Forgets = true
 		s.put(pgwire.AppendQuery(nil, "DEALLOCATE ALL"))
 	default:
 		s.put(s.in.Buffered()[:size])
 	}
 	if class.Forgets {
-		clear(s.statements)
+		s.dropAll()
 		s.mu.Lock()
 		s.srv.forget()
 		s.mu.Unlock()
 	}
 	s.in.Discard(size)
-	s.note(&class)
+	if err := s.note(&class); err != nil {
+		return err
+	}
 	s.endBatch('Q')
 	return s.bound()
 }
@@ -158,19 +161,23 @@ func (s *session) refusal(why string) string {
 	return fmt.Sprintf("hyperdrive_refusal_%d_", len(s.refusals)-1)
 }
 
-// note remembers what a statement that was just sent changes in the session.
-func (s *session) note(c *class) {
+// note remembers what a statement that was just sent changes in the session. Its error ends that.
+func (s *session) note(c *class) error {
 	if len(c.Sets) == 0 && !c.ResetAll && !c.Forgets && !c.Dirty {
-		return
+		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.maySet(c) {
+		return fmt.Errorf("the settings of this client have more than %d KiB: %w", maxSet>>10, pgwire.ErrMalformed)
+	}
 	if c.Dirty {
 		s.srv.dirty = true
 	}
 	if len(c.Sets) > 0 || c.ResetAll || c.Forgets {
 		s.pending = append(s.pending, pendingSet{c, s.sent})
 	}
+	return nil
 }
 
 // put appends to what is sent to the server.
@@ -328,7 +335,7 @@ func (s *session) parse(size int) error {
 		return err
 	}
 	if st.class.Drops != "" { // names of the client are not the server's
-		delete(s.statements, st.class.Drops)
+		s.drop(st.class.Drops)
 		if st, err = s.u.statementOf([]byte("DEALLOCATE ALL\x00\x00\x00")); err != nil {
 			return err
 		}
@@ -343,16 +350,13 @@ func (s *session) parse(size int) error {
 		why := s.refusal(st.class.Refused)
 		s.put(pgwire.Append(nil, 'P', pgwire.AppendString([]byte{0}, why), []byte{0, 0}))
 		s.expect(reply{as: '1'})
+	case !s.keep(key, st):
+		return fmt.Errorf("the prepared statements of this client, or of all clients of its database, have more than %d MiB: %w", pool.MaxShare>>20, pgwire.ErrMalformed)
 	case !named:
-		s.unnamed = st
 		s.put(s.in.Buffered()[:size])
 		s.hasUnnamed(st)
 		s.expect(reply{as: '1'})
 	default:
-		if len(s.statements) >= 10*maxStatements {
-			return fmt.Errorf("more than %d prepared statements of one client: %w", 10*maxStatements, pgwire.ErrMalformed)
-		}
-		s.statements[key] = st
 		s.define(st, '1')
 	}
 	s.in.Discard(size)
@@ -450,7 +454,9 @@ func (s *session) bind(size int) error {
 	}
 	as, st := s.use(name)
 	if st != nil {
-		s.note(&st.class)
+		if err := s.note(&st.class); err != nil {
+			return err
+		}
 	}
 	skip := 5 + len(portal) + len(name) + 2
 	srv := s.srv
@@ -478,10 +484,7 @@ func (s *session) describe(kind byte, size int) error {
 		return pgwire.ErrMalformed
 	}
 	if kind == 'C' && body[0] == 'S' {
-		if len(name) == 0 {
-			s.unnamed = nil
-		}
-		delete(s.statements, string(name))
+		s.drop(string(name))
 		if s.idle() {
 			s.in.Discard(size)
 			return s.write(pgwire.Append(nil, '3'))

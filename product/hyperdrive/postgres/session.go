@@ -32,7 +32,8 @@ type session struct {
 	initial    *settings // from its startup message
 	statements map[string]*statement
 	unnamed    *statement
-	skipping   bool // until Sync, after an error of ours
+	texts      pool.Share // of both
+	skipping   bool       // until Sync, after an error of ours
 	tee        *tee
 	leading    bool // tee collects the batch being read
 
@@ -89,7 +90,8 @@ var errFarewell = errors.New("the client said goodbye")
 // Serve carries a client that has proven who it is, until it leaves or ctx ends. resolve finds the
 // upstream again when u was closed. The error is for the log.
 func (u *Upstream) Serve(ctx context.Context, c *pgwire.Client, source string, resolve func() *Upstream) error {
-	s := &session{u: u, resolve: resolve, source: source, ctx: ctx, in: c.In, client: c.Conn, own: noSettings, statements: map[string]*statement{}, flow: flow{status: 'I'}}
+	s := &session{u: u, resolve: resolve, source: source, ctx: ctx, in: c.In, client: c.Conn, own: noSettings, statements: map[string]*statement{}, texts: pool.Share{Of: &u.held}, flow: flow{status: 'I'}}
+	defer s.texts.Free()
 	u.counts.clients.Add(1)
 	defer func() { s.u.counts.clients.Add(-1) }() // it may have moved
 	params, err := u.parameters(ctx, source)

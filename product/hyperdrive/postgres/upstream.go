@@ -39,9 +39,11 @@ type Upstream struct {
 	catalog catalog
 	stale   atomic.Uint64 // counts when prepared statements of all connections went stale
 	counts  counts
+	held    pool.Held // by clients, of statements
 
 	mu         sync.Mutex // guards the fields below
 	statements map[[16]byte]*statement
+	known      int // bytes of statements
 	settings   map[string]*settings
 }
 
@@ -59,8 +61,10 @@ const (
 	clientBuffer  = 4 << 10
 	maxInspect    = 1 << 20 // of a message that is read as a whole
 	maxStatements = 4096    // known to an upstream
+	maxKnown      = 8 << 20 // bytes of these
 	maxSettings   = 1024
-	maxPrepared   = 200 // on one connection to the server
+	maxSet        = 64 << 10 // bytes of the settings of a client
+	maxPrepared   = 200      // on one connection to the server
 )
 
 // NewUpstream returns an upstream; Close ends it.
@@ -190,11 +194,13 @@ func (u *Upstream) statementOf(body []byte) (*statement, error) {
 	}
 	st := &statement{name: "hd_" + hex.EncodeToString(key[:]), parse: append([]byte{}, body...), query: string(query)}
 	st.class = pgsql.Classify(st.query)
-	if len(u.statements) >= maxStatements {
+	if len(body) > maxInspect/16 {
+		return st, nil
+	}
+	if u.known += len(body); len(u.statements) >= maxStatements || u.known > maxKnown {
 		clear(u.statements)
+		u.known = len(body)
 	}
-	if len(body) <= maxInspect/16 {
-		u.statements[key] = st
-	}
+	u.statements[key] = st
 	return st, nil
 }
