@@ -65,12 +65,15 @@ func (p *R2) createCredentials(_ context.Context, c *product.Call) (product.Repl
 	if err := c.Decode(&in); err != nil {
 		return product.Reply{}, err
 	}
+	bad := func(field, format string, args ...any) error {
+		return fault.New(fault.Invalid, format, args...).WithCode(codeBadArgument).At(field)
+	}
+	if in.Bucket == "" {
+		return product.Reply{}, bad("bucket", "Name the bucket that the credentials are for.")
+	}
 	b, err := bucketIn(p.o.State.Snapshot(), c.Account.ID, in.Bucket, c.Header)
 	if err != nil {
 		return product.Reply{}, err
-	}
-	bad := func(field, format string, args ...any) error {
-		return fault.New(fault.Invalid, format, args...).WithCode(codeBadArgument).At(field)
 	}
 	size := 0
 	for _, s := range slices.Concat(in.Objects, in.Prefixes) {
@@ -80,7 +83,7 @@ func (p *R2) createCredentials(_ context.Context, c *product.Call) (product.Repl
 	case !slices.Contains([]string{AdminReadWrite, AdminReadOnly, ObjectReadWrite, ObjectReadOnly}, in.Permission):
 		return product.Reply{}, bad("permission", "The permission %.40q is not known; known are admin-read-write, admin-read-only, object-read-write and object-read-only.", in.Permission)
 	case !(in.TTL >= 1 && in.TTL <= maxTTL.Seconds()):
-		return product.Reply{}, bad("ttlSeconds", "ttlSeconds is %g; it is 1 to %g.", in.TTL, maxTTL.Seconds())
+		return product.Reply{}, bad("ttlSeconds", "ttlSeconds is %v; it is 1 to %v.", in.TTL, maxTTL.Seconds())
 	case in.Parent == "" || len(in.Parent) > 64:
 		return product.Reply{}, bad("parentAccessKeyId", "Name the access key ID, which is the ID of an API token, whose rights the credentials have a part of.")
 	case len(in.Objects)+len(in.Prefixes) > maxScopes || size > maxScopeBytes:

@@ -292,6 +292,7 @@ func TestSessions(t *testing.T) {
 	}
 	for body, code := range map[string]int{
 		`{"bucket":"none","parentAccessKeyId":"p","permission":"object-read-only","ttlSeconds":60}`:   10006,
+		`{"parentAccessKeyId":"p","permission":"object-read-only","ttlSeconds":60}`:                   10040,
 		`{"bucket":"lent","parentAccessKeyId":"p","permission":"all","ttlSeconds":60}`:                10040,
 		`{"bucket":"lent","parentAccessKeyId":"p","permission":"object-read-only","ttlSeconds":0}`:    10040,
 		`{"bucket":"lent","parentAccessKeyId":"p","permission":"object-read-only","ttlSeconds":1e99}`: 10040,
