@@ -108,7 +108,16 @@ func (e usageError) Unwrap() error { return e.err }
 // group returns a command that only holds others.
 func group(use, short, long string, sub ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{
-		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
+		Use: use, Short: short, Long: long, SuggestionsMinimumDistance: 2,
+		Args: func(c *cobra.Command, args []string) error {
+			if err := cobra.NoArgs(c, args); err != nil {
+				if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+					return fmt.Errorf("%w: did you mean %s?", err, strings.Join(near, " or "))
+				}
+				return err
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(sub...)

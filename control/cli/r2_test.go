@@ -28,6 +28,7 @@ func TestR2(t *testing.T) {
 		{[]string{"r2", "info", "images"}, 0, []string{"https://img.example.com", "https://pub-1.r2.localhost"}},
 		{[]string{"r2", "ls", "images/a"}, 0, []string{"sealed"}},
 		{[]string{"r2", "ls", "nothing"}, 1, []string{"No such thing"}},
+		{[]string{"r2", "creat", "images"}, 2, []string{"did you mean create?"}},
 		{[]string{"r2", "put", "images", "x"}, 1, []string{"BUCKET/KEY"}},
 	} {
 		code, out, errors := a.run(t.Context(), c.args...)
