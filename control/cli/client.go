@@ -231,6 +231,16 @@ func list[T any](ctx context.Context, c *client, path string, query url.Values) 
 	}
 }
 
+// inAccount connects, and returns the account that the commands are about.
+func (s *session) inAccount(ctx context.Context) (*client, string, error) {
+	c, err := s.connect()
+	if err != nil {
+		return nil, "", err
+	}
+	account, err := c.accountID(ctx)
+	return c, account, err
+}
+
 // accountID returns the account to work in.
 func (c *client) accountID(ctx context.Context) (string, error) {
 	if c.account != "" {

@@ -42,11 +42,7 @@ type databases struct {
 }
 
 func (s *session) databases(ctx context.Context) (*databases, error) {
-	c, err := s.connect()
-	if err != nil {
-		return nil, err
-	}
-	account, err := c.accountID(ctx)
+	c, account, err := s.inAccount(ctx)
 	return &databases{c, "/accounts/" + account + "/d1/database"}, err
 }
 
@@ -88,20 +84,10 @@ func d1List(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			if s.json {
-				return printJSON(out, all)
-			}
-			if len(all) == 0 {
-				fmt.Fprintln(out, "There are no databases yet: `selvage d1 create NAME` makes one.")
-				return nil
-			}
-			t := table{head: []string{"NAME", "ID", "CREATED"}}
-			for _, one := range all {
-				t.add(one.Name, one.UUID, one.Created.Local().Format("2006-01-02 15:04"))
-			}
-			t.print(out)
-			return nil
+			return printList(s, cmd.OutOrStdout(), all, "There are no databases yet: `selvage d1 create NAME` makes one.",
+				[]string{"NAME", "ID", "CREATED"}, func(one *database) []string {
+					return []string{one.Name, one.UUID, one.Created.Local().Format("2006-01-02 15:04")}
+				})
 		},
 	}
 }

@@ -45,11 +45,7 @@ type hyperdrives struct {
 }
 
 func (s *session) hyperdrives(ctx context.Context) (*hyperdrives, error) {
-	c, err := s.connect()
-	if err != nil {
-		return nil, err
-	}
-	account, err := c.accountID(ctx)
+	c, account, err := s.inAccount(ctx)
 	return &hyperdrives{c, account}, err
 }
 
@@ -89,21 +85,10 @@ func hyperdriveList(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			if s.json {
-				return printJSON(out, all)
-			}
-			if len(all) == 0 {
-				fmt.Fprintln(out, "There are no configurations yet: `selvage hyperdrive create --help` says how to make one.")
-				return nil
-			}
-			t := table{head: []string{"NAME", "ID", "DATABASE", "CONNECTIONS", "CACHE"}}
-			for i := range all {
-				c := &all[i]
-				t.add(c.Name, c.ID, fmt.Sprintf("%s@%s/%s", c.Origin.User, net.JoinHostPort(c.Origin.Host, strconv.Itoa(c.Origin.Port)), c.Origin.Database), strconv.Itoa(c.Limit), c.cache())
-			}
-			t.print(out)
-			return nil
+			return printList(s, cmd.OutOrStdout(), all, "There are no configurations yet: `selvage hyperdrive create --help` says how to make one.",
+				[]string{"NAME", "ID", "DATABASE", "CONNECTIONS", "CACHE"}, func(c *hyperdriveConfig) []string {
+					return []string{c.Name, c.ID, fmt.Sprintf("%s@%s/%s", c.Origin.User, net.JoinHostPort(c.Origin.Host, strconv.Itoa(c.Origin.Port)), c.Origin.Database), strconv.Itoa(c.Limit), c.cache()}
+				})
 		},
 	}
 }

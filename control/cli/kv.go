@@ -49,11 +49,7 @@ type spaces struct {
 }
 
 func (s *session) spaces(ctx context.Context) (*spaces, error) {
-	c, err := s.connect()
-	if err != nil {
-		return nil, err
-	}
-	account, err := c.accountID(ctx)
+	c, account, err := s.inAccount(ctx)
 	return &spaces{c, "/accounts/" + account + "/storage/kv/namespaces"}, err
 }
 
@@ -111,20 +107,10 @@ func kvList(s *session) *cobra.Command {
 					return err
 				}
 			}
-			out := cmd.OutOrStdout()
-			if s.json {
-				return printJSON(out, all)
-			}
-			if len(all) == 0 {
-				fmt.Fprintln(out, "There are no KV namespaces yet: `selvage kv create TITLE` makes one.")
-				return nil
-			}
-			t := table{head: []string{"TITLE", "ID", "KEYS", "SIZE"}}
-			for _, one := range all {
-				t.add(one.Title, one.ID, strconv.FormatInt(one.Keys, 10), shownBytes(one.Bytes))
-			}
-			t.print(out)
-			return nil
+			return printList(s, cmd.OutOrStdout(), all, "There are no KV namespaces yet: `selvage kv create TITLE` makes one.",
+				[]string{"TITLE", "ID", "KEYS", "SIZE"}, func(one *kvSpace) []string {
+					return []string{one.Title, one.ID, strconv.FormatInt(one.Keys, 10), shownBytes(one.Bytes)}
+				})
 		},
 	}
 }

@@ -49,6 +49,23 @@ func (t *table) print(w io.Writer) {
 	}
 }
 
+// printList prints all as JSON if that is asked for, and as a table else; none is said where there is nothing.
+func printList[T any](s *session, w io.Writer, all []T, none string, head []string, row func(*T) []string) error {
+	if s.json {
+		return printJSON(w, all)
+	}
+	if len(all) == 0 {
+		fmt.Fprintln(w, none)
+		return nil
+	}
+	t := table{head: head}
+	for i := range all {
+		t.add(row(&all[i])...)
+	}
+	t.print(w)
+	return nil
+}
+
 // printJSON prints v indented.
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)

@@ -68,11 +68,7 @@ type queues struct {
 }
 
 func (s *session) queues(ctx context.Context) (*queues, error) {
-	c, err := s.connect()
-	if err != nil {
-		return nil, err
-	}
-	account, err := c.accountID(ctx)
+	c, account, err := s.inAccount(ctx)
 	return &queues{c, "/accounts/" + account + "/queues"}, err
 }
 
@@ -121,20 +117,10 @@ func queuesList(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			if s.json {
-				return printJSON(out, all)
-			}
-			if len(all) == 0 {
-				fmt.Fprintln(out, "There are no queues yet: `selvage queues create NAME` makes one.")
-				return nil
-			}
-			t := table{head: []string{"NAME", "ID", "PRODUCERS", "CONSUMER", "STATE"}}
-			for i := range all {
-				t.add(all[i].Name, all[i].ID, orDash(all[i].producers()), orDash(all[i].consumer()), all[i].state())
-			}
-			t.print(out)
-			return nil
+			return printList(s, cmd.OutOrStdout(), all, "There are no queues yet: `selvage queues create NAME` makes one.",
+				[]string{"NAME", "ID", "PRODUCERS", "CONSUMER", "STATE"}, func(one *queue) []string {
+					return []string{one.Name, one.ID, orDash(one.producers()), orDash(one.consumer()), one.state()}
+				})
 		},
 	}
 }

@@ -50,11 +50,7 @@ type buckets struct {
 }
 
 func (s *session) buckets(ctx context.Context) (*buckets, error) {
-	c, err := s.connect()
-	if err != nil {
-		return nil, err
-	}
-	account, err := c.accountID(ctx)
+	c, account, err := s.inAccount(ctx)
 	return &buckets{c, account}, err
 }
 
@@ -127,20 +123,10 @@ func r2List(s *session) *cobra.Command {
 				}
 				q.Set("cursor", info.Cursor)
 			}
-			out := cmd.OutOrStdout()
-			if s.json {
-				return printJSON(out, all)
-			}
-			if len(all) == 0 {
-				fmt.Fprintln(out, "There are no buckets yet: `selvage r2 create NAME` makes one.")
-				return nil
-			}
-			t := table{head: []string{"NAME", "CREATED", "CLASS", "JURISDICTION", "LOCATION"}}
-			for _, k := range all {
-				t.add(k.Name, k.Created.Local().Format("2006-01-02 15:04"), k.StorageClass, k.Jurisdiction, k.Location)
-			}
-			t.print(out)
-			return nil
+			return printList(s, cmd.OutOrStdout(), all, "There are no buckets yet: `selvage r2 create NAME` makes one.",
+				[]string{"NAME", "CREATED", "CLASS", "JURISDICTION", "LOCATION"}, func(k *bucket) []string {
+					return []string{k.Name, k.Created.Local().Format("2006-01-02 15:04"), k.StorageClass, k.Jurisdiction, k.Location}
+				})
 		},
 	}
 }

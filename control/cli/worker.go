@@ -59,11 +59,7 @@ type workers struct {
 }
 
 func (s *session) workers(ctx context.Context) (*workers, error) {
-	c, err := s.connect()
-	if err != nil {
-		return nil, err
-	}
-	account, err := c.accountID(ctx)
+	c, account, err := s.inAccount(ctx)
 	return &workers{c, account}, err
 }
 
@@ -101,24 +97,14 @@ a Worker that nobody asks falls asleep, and wakes in milliseconds.`,
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			if s.json {
-				return printJSON(out, all)
-			}
-			if len(all) == 0 {
-				fmt.Fprintln(out, "There are no Workers yet: `selvage dev` says how wrangler deploys one.")
-				return nil
-			}
-			t := table{head: []string{"NAME", "VERSIONS", "ANSWERS AT", "MODIFIED", "STATE"}}
-			for _, k := range all {
-				state := "asleep"
-				if k.Awake {
-					state = "awake"
-				}
-				t.add(k.Name, shownVersions(k.Versions), shownPlaces(k.Answers), k.Modified.Local().Format("2006-01-02 15:04"), state)
-			}
-			t.print(out)
-			return nil
+			return printList(s, cmd.OutOrStdout(), all, "There are no Workers yet: `selvage dev` says how wrangler deploys one.",
+				[]string{"NAME", "VERSIONS", "ANSWERS AT", "MODIFIED", "STATE"}, func(one **worker) []string {
+					k, state := *one, "asleep"
+					if k.Awake {
+						state = "awake"
+					}
+					return []string{k.Name, shownVersions(k.Versions), shownPlaces(k.Answers), k.Modified.Local().Format("2006-01-02 15:04"), state}
+				})
 		},
 	}
 }

@@ -104,20 +104,11 @@ func zoneList(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if s.json {
-				return printJSON(cmd.OutOrStdout(), zones)
-			}
-			if len(zones) == 0 {
-				fmt.Fprintln(cmd.OutOrStdout(), "There are no zones yet: `selvage zone add example.com` adds one.")
-				return nil
-			}
 			slices.SortFunc(zones, func(a, b zone) int { return strings.Compare(a.Name, b.Name) })
-			t := table{head: []string{"NAME", "STATUS", "ID"}}
-			for _, z := range zones {
-				t.add(z.Name, z.shown(), z.ID)
-			}
-			t.print(cmd.OutOrStdout())
-			return nil
+			return printList(s, cmd.OutOrStdout(), zones, "There are no zones yet: `selvage zone add example.com` adds one.",
+				[]string{"NAME", "STATUS", "ID"}, func(z *zone) []string {
+					return []string{z.Name, z.shown(), z.ID}
+				})
 		},
 	}
 }
