@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"selvage/engine/sqlite/raw"
+	"selvage/foundation/fault"
 )
 
 const (
@@ -141,11 +142,20 @@ func (c *conn) translate(sql string) (*prepared, string, error) {
 		return nil, "", errTransaction
 	}
 	if err != nil || s == nil {
-		return nil, rest, err
+		return nil, rest, c.tooLong(err)
 	}
 	p.stmt, p.params, p.readOnly = s, s.Params(), s.ReadOnly()
 	p.plan = c.planLike(sql, s)
 	return &p, rest, nil
+}
+
+// tooLong tells a statement with a program of too many steps, which SQLite calls a lack of memory, from the lack of it.
+func (c *conn) tooLong(err error) error {
+	var e *raw.Error
+	if !errors.As(err, &e) || e.Primary() != lib.SQLITE_NOMEM || raw.MemoryUsed() > c.d.s.o.Memory/2 {
+		return err
+	}
+	return fault.New(fault.TooMuch, "%s: the statement is too long or too complex: send its values in several, or ask for less at once", e.Error())
 }
 
 // remember keeps p in the cache instead of what was used least lately.

@@ -132,6 +132,17 @@ func TestErrorsAreWorkerds(t *testing.T) {
 	}
 }
 
+// A statement whose program has too many steps is its sender's fault, and passes for no lack of memory.
+func TestLongPrograms(t *testing.T) {
+	s := open(t, sqlite.Options{})
+	must(t, s, "CREATE TABLE t (x)")
+	for _, sql := range []string{"INSERT INTO t VALUES (1)" + strings.Repeat(",(1)", 20_000), "SELECT 1 WHERE 1 IN (1" + strings.Repeat(",1", 40_000) + ")"} {
+		if _, _, err := do(t.Context(), s, sql); fault.KindOf(err) != fault.TooMuch || !strings.HasPrefix(err.Error(), "out of memory: SQLITE_NOMEM: the statement is too long") {
+			t.Errorf("%.60s: %v", sql, err)
+		}
+	}
+}
+
 const endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 
 // A statement that never ends is stopped, and meanwhile others are served, of the same database as well.

@@ -54,7 +54,8 @@ func Open(o Options) (*Store, error) {
 	o.History = or(o.History, 1<<30)
 	o.WAL = or(o.WAL, 4<<20)
 	o.Snapshot = or(o.Snapshot, 16<<20)
-	raw.LimitMemory(or(o.Memory, 1<<30))
+	o.Memory = or(o.Memory, 1<<30)
+	raw.LimitMemory(o.Memory)
 	o.Limits = o.Limits.withDefaults()
 	if err := os.MkdirAll(filepath.Join(o.Dir, trash), 0o700); err != nil {
 		return nil, fmt.Errorf("open databases: %w", err)
