@@ -14,6 +14,7 @@ import (
 	"selvage/engine/volume"
 	"selvage/engine/volume/volumetest"
 	"selvage/foundation/fault"
+	"selvage/foundation/filebody"
 )
 
 func openLocal(t testing.TB, dir string) *volume.Local {
@@ -103,7 +104,7 @@ func TestFilesAreSentAsTheyAreWhenVerifiedLately(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		f, ok := r.(*volume.File)
+		f, ok := r.(*filebody.Body)
 		var out bytes.Buffer
 		if _, err := io.Copy(&out, r); err != nil || !bytes.Equal(out.Bytes(), content[5:1005]) {
 			t.Errorf("Open(5, 1000) = %d bytes, %v", out.Len(), err)

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"selvage/foundation/filebody"
 )
 
 // localWriter writes a file.
@@ -102,42 +104,7 @@ func (w *localWriter) Abort() {
 	w.f = nil
 }
 
-// File is a part of a file whose content was verified. It goes out as it stands on disk.
-type File struct {
-	f    *os.File // stands at the next byte
-	left int64
-}
-
-// File returns the file, at the first byte to send, for servers that let the kernel copy.
-func (b *File) File() *os.File { return b.f }
-
-// Read fills p.
-func (b *File) Read(p []byte) (int, error) {
-	if b.left == 0 {
-		return 0, io.EOF
-	}
-	n, err := b.f.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	if err == io.EOF && b.left > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
-// WriteTo writes what is left, by sendfile where w is a socket.
-func (b *File) WriteTo(w io.Writer) (int64, error) {
-	n, err := io.Copy(w, io.LimitReader(b.f, b.left))
-	b.left -= n
-	if err == nil && b.left > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
-// Close closes the file.
-func (b *File) Close() error { return b.f.Close() }
-
-// Open opens a part of a file: a *File if this process verified it lately.
+// Open opens a part of a file: a *filebody.Body if this process verified it lately.
 func (v *Local) Open(_ context.Context, c Content, offset, length int64) (io.ReadCloser, error) {
 	if err := checkRange(c, offset, length); err != nil {
 		return nil, err
@@ -151,7 +118,7 @@ func (v *Local) Open(_ context.Context, c Content, offset, length int64) (io.Rea
 			f.Close()
 			return nil, err
 		}
-		return &File{f: f, left: length}, nil
+		return filebody.New(f, length), nil
 	}
 	r, err := v.check(f, c, offset, length)
 	if err != nil {

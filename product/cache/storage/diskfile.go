@@ -9,6 +9,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"selvage/foundation/filebody"
 	"selvage/product/cache/semantics"
 )
 
@@ -173,7 +174,7 @@ func (d *disk) open(o *Object, span semantics.Span) (io.ReadCloser, error) {
 		return nil, err
 	}
 	if o.verified.Load() {
-		return &fileBody{f: f, left: span.Length}, nil
+		return filebody.New(f, span.Length), nil
 	}
 	return &checkedBody{f: f, o: o, at: span.First, end: span.First + span.Length, all: span.Length == o.Length}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"selvage/engine/volume"
+	"selvage/foundation/filebody"
 )
 
 // Head returns what is known of an object, or CodeNoSuchKey.
@@ -110,7 +111,7 @@ func (s *Store) open(ctx context.Context, n *session, b Bucket, o *Object, want 
 		body.Close()
 		return nil, err
 	}
-	if f, ok := body.now.(*volume.File); ok && len(pieces) == 1 {
+	if f, ok := body.now.(*filebody.Body); ok && len(pieces) == 1 {
 		return &fileBody{f, body}, nil
 	}
 	return body, nil
@@ -286,7 +287,7 @@ func (r *body) Close() error {
 
 // fileBody is a body that lies in one file of this machine and was verified lately.
 type fileBody struct {
-	*volume.File
+	*filebody.Body
 	body *body
 }
 

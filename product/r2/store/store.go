@@ -175,7 +175,7 @@ type GetOptions struct {
 type Reading struct {
 	Object *Object
 	Range  Range         // what Body has: Offset and Length in full
-	Body   io.ReadCloser // nil if the condition does not hold; *volume.File-backed bodies can be sent with sendfile
+	Body   io.ReadCloser // nil if the condition does not hold; *filebody.Body-backed bodies can be sent with sendfile
 	Failed Failed
 }
 

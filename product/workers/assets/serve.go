@@ -1,12 +1,11 @@
 package assets
 
 import (
-	"io"
 	"net/http"
-	"os"
 	"strings"
 
 	"selvage/edge"
+	"selvage/foundation/filebody"
 )
 
 // cacheControl has browsers ask each time whether what they hold is still good.
@@ -196,41 +195,6 @@ func (s *Site) content(r *edge.Response, v *view, o *outcome) error {
 	if err != nil {
 		return err
 	}
-	r.Body = &body{file, f.Size}
+	r.Body = filebody.New(file, f.Size)
 	return nil
 }
-
-// body is a file that goes out as it stands on disk.
-type body struct {
-	f    *os.File // stands at the next octet
-	left int64
-}
-
-// File returns the file, at the first octet to send, for servers that let the kernel copy.
-func (b *body) File() *os.File { return b.f }
-
-// Read fills p.
-func (b *body) Read(p []byte) (int, error) {
-	if b.left == 0 {
-		return 0, io.EOF
-	}
-	n, err := b.f.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	if err == io.EOF && b.left > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
-// WriteTo writes what is left, by sendfile where w is a socket.
-func (b *body) WriteTo(w io.Writer) (int64, error) {
-	n, err := io.Copy(w, io.LimitReader(b.f, b.left))
-	b.left -= n
-	if err == nil && b.left > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
-// Close closes the file.
-func (b *body) Close() error { return b.f.Close() }
