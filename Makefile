@@ -5,8 +5,8 @@ SHELL := /bin/bash
 export CGO_ENABLED ?= 0
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X selvage/node.Version=$(VERSION)"
-# Tests whose time goes to SQLite alone, which is Go here: with the race detector they would take an hour.
-SLOW_WITH_RACE := ^(TestMemoryIsBounded|TestLargeResults)$$
+# Tests whose time goes to SQLite alone, which is Go here, or to much of everything: with the race detector they would take an hour.
+SLOW_WITH_RACE := ^(TestMemoryIsBounded|TestLargeResults|TestLargeResultsTogether|TestManyMessagesAndQueues)$$
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: up build engines test test-setup test-go test-clients lint fuzz bench help
@@ -34,7 +34,7 @@ test-setup: ## Install what the tests need (Debian packages, JavaScript clients,
 
 test-go: build ## The module's own tests, with the race detector
 	CGO_ENABLED=1 go test -race -timeout 30m -skip '$(SLOW_WITH_RACE)' ./...
-	go test -timeout 10m -run '$(SLOW_WITH_RACE)' ./engine/sqlite ./product/d1
+	go test -timeout 10m -run '$(SLOW_WITH_RACE)' ./engine/sqlite ./product/d1 ./product/queues/backlog
 
 test-clients: build ## Real clients and servers of other people against the real program
 	CGO_ENABLED=1 go build -race -o bin/selvage-race ./cmd/selvage

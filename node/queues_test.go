@@ -3,6 +3,7 @@ package node_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -24,6 +25,22 @@ func TestQueueToWorker(t *testing.T) {
 	var metrics map[string]any
 	if err := json.Unmarshal([]byte(r.get("/metrics").body), &metrics); err != nil || metrics["backlogCount"] != 0.0 {
 		t.Errorf("metrics() = %v, %v", metrics, err)
+	}
+	var worker struct {
+		References struct {
+			Queues []struct {
+				ID   string `json:"queue_id"`
+				Name string `json:"queue_name"`
+			}
+		}
+	}
+	r.must("GET", "/workers/workers/worker", "", &worker)
+	names := map[string]string{}
+	for _, q := range worker.References.Queues {
+		names[q.ID] = q.Name
+	}
+	if want := map[string]string{r.queue: "work", r.dead: "dead"}; !maps.Equal(names, want) {
+		t.Errorf("the Worker consumes %v, want %v", names, want)
 	}
 	// Explicit acknowledgements hold although the handler throws; the rest is tried again, once.
 	r.post("/batch", `[{"does":"ack"},{"does":"throw"},{"does":"plain"}]`)

@@ -172,12 +172,12 @@ func (a *answer) value(row sqlite.Row, i int) {
 
 // bound refuses what grows too large.
 func (a *answer) bound() error {
+	if len(a.buf) > maxAnswer {
+		return fault.New(fault.TooMuch, "The result is larger than the limit of %d MiB as JSON: narrow it down by WHERE, or read it in parts by LIMIT.", maxAnswer>>20)
+	}
 	size := int64(cap(a.buf))
 	if size <= freeAnswer || size == a.taken {
 		return nil
-	}
-	if len(a.buf) > maxAnswer {
-		return fault.New(fault.TooMuch, "The result is larger than the limit of %d MiB as JSON: narrow it down by WHERE, or read it in parts by LIMIT.", maxAnswer>>20)
 	}
 	now := a.room.used.Add(size - a.taken)
 	a.taken = size

@@ -279,7 +279,20 @@ func workerReferences(b base) map[string]any {
 			domains = append(domains, map[string]string{"id": d.ID, "hostname": d.Hostname, "zone_id": d.ZoneID, "zone_name": d.ZoneName, "certificate_id": ""})
 		}
 	}
-	return map[string]any{"workers": workers, "durable_objects": classes, "domains": domains, "queues": []any{}, "dispatch_namespace_outbounds": []any{}}
+	return map[string]any{"workers": workers, "durable_objects": classes, "domains": domains, "queues": consumedBy(b), "dispatch_namespace_outbounds": []any{}}
+}
+
+// consumedBy are the queues whose messages go to a Worker.
+func consumedBy(b base) []map[string]string {
+	found := []map[string]string{}
+	stored := b.snap.StorageOf(b.worker.AccountID)
+	for _, id := range slices.Sorted(maps.Keys(stored.Consumers)) {
+		c := stored.Consumers[id]
+		if q := stored.Queues[c.QueueID]; q != nil && c.Script == b.worker.Name {
+			found = append(found, map[string]string{"queue_consumer_id": c.ID, "queue_id": q.ID, "queue_name": q.Name})
+		}
+	}
+	return found
 }
 
 func (w *Workers) listWorkers(_ context.Context, c *product.Call) (product.Reply, error) {
