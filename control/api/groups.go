@@ -46,6 +46,9 @@ var known = []struct{ group, scope, read, write string }{
 	{"Cache Settings", scopeZone, "3245da1cf36c45c3847bb9b483c62f97", "9ff81cbbe65c400b97d92c3c1033cab6"},
 	{"D1", scopeAccount, "192192df92ee43ac90f2aeeffce67e35", "09b2857d1c31407795e75e3fed8617a1"},
 	{"DNS", scopeZone, "82e64a83756745bbbb1c9c2701bf816b", "4755a26eedb94da69e1066d98aa820be"},
+	{"Hyperdrive", scopeAccount, "4d62ccf834df44808bc9283d65c4e4e9", "721b2f51fba74871bd361de65aeb7e03"},
+	{"Logs", scopeAccount, "6a315a56f18441e59ed03352369ae956", ""},
+	{"Origin", scopeZone, "7b32a91ece3140d4b3c2c56f23fc8e35", "a4308c6855c84eb2873e01b6cc85cbb3"},
 	{"Queues", scopeAccount, "84a7755d54c646ca87cd50682a34bf7c", "366f57075ffc42689627bcf8242a1b6d"},
 	{"SSL and Certificates", scopeZone, "7b7216b327b04b8fbc8f524e1f9b7531", "c03055bc037c4ea9afb9a9f104b7b721"},
 	{"Workers KV Storage", scopeAccount, "8b47d2786a534c08a1f94ee8f9f599ef", "f7f0eda5697f475c90846e879bab8666"},
@@ -94,13 +97,12 @@ func (g *groups) add(p product.Permission, id string, scopes ...string) {
 		return
 	}
 	name := groupName(p)
-	if id == "" {
-		sum := sha256.Sum256([]byte("permission group " + name))
-		id = hex.EncodeToString(sum[:16])
-	}
-	one := &group{ID: id, Name: name, Scopes: scopes, permission: p}
+	sum := sha256.Sum256([]byte("permission group " + name))
+	own := hex.EncodeToString(sum[:16])
+	one := &group{ID: cmp.Or(id, own), Name: name, Scopes: scopes, permission: p}
 	g.all = append(g.all, one)
-	g.byID[id], g.byPermission[p] = one, one
+	// Tokens that were made before this node knew Cloudflare's ID name its own.
+	g.byID[own], g.byID[one.ID], g.byPermission[p] = one, one, one
 }
 
 func groupName(p product.Permission) string {

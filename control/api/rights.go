@@ -30,7 +30,7 @@ type rule struct {
 type resource struct {
 	user          string
 	account, zone string
-	bucket        string // of the account: nothing else of it
+	bucket        string // of the account, "*" for each: nothing else of it
 }
 
 // compile makes rules of policies. A fault names the part of the policies that is wrong.
@@ -87,15 +87,19 @@ func parseResource(name string, value any) ([]resource, *fault.Error) {
 	if !isMap {
 		return []resource{{account: account}}, nil
 	}
-	var zones []resource
+	var found []resource
 	for below, v := range nested {
 		id, ok := strings.CutPrefix(below, scopeZone+".")
-		if !ok || !idOrAny(id) || v != "*" {
-			return nil, bad("names below it something other than zones")
+		switch {
+		case v == "*" && below == scopeBucket+".*":
+			found = append(found, resource{account: account, bucket: "*"})
+		case v == "*" && ok && idOrAny(id):
+			found = append(found, resource{account: account, zone: id})
+		default:
+			return nil, bad("names below it something other than zones and " + scopeBucket + ".*")
 		}
-		zones = append(zones, resource{account: account, zone: id})
 	}
-	return zones, nil
+	return found, nil
 }
 
 func idOrAny(s string) bool { return s == "*" || isID(s) }
@@ -167,7 +171,10 @@ func (res resource) covers(k *key, s scope) bool {
 	if s.account == "" && s.zone == "" {
 		return true
 	}
-	if res.account != "*" && res.account != s.account || res.bucket != "" && res.bucket != s.bucket {
+	if res.account != "*" && res.account != s.account {
+		return false
+	}
+	if res.bucket != "" && (s.bucket == "" || res.bucket != "*" && res.bucket != s.bucket) {
 		return false
 	}
 	return res.zone == "" || s.zone != "" && (res.zone == "*" || res.zone == s.zone)
