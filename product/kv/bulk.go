@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -124,6 +125,18 @@ func (p *KV) read(ctx context.Context, sp store.Space, key string, left int64) (
 	return e, text, err
 }
 
+// malformed gives the faults of a body Cloudflare's code for one that cannot be read.
+func malformed(err error) error {
+	var all []error
+	for _, f := range fault.All(err) {
+		if f.Kind == fault.Invalid {
+			f = f.WithCode(codeBody)
+		}
+		all = append(all, f)
+	}
+	return cmp.Or(errors.Join(all...), err)
+}
+
 func (p *KV) bulkGet(ctx context.Context, c *product.Call) (r product.Reply, err error) {
 	defer func() { p.count("api", "bulk_get", false, err) }()
 	_, sp, err := p.space(c, "get")
@@ -132,7 +145,7 @@ func (p *KV) bulkGet(ctx context.Context, c *product.Call) (r product.Reply, err
 	}
 	var want bulkGet
 	if err := c.Decode(&want); err != nil {
-		return r, err
+		return r, malformed(err)
 	}
 	values, err := p.getMany(ctx, sp, want, true)
 	if err != nil {
@@ -149,7 +162,7 @@ func (p *KV) bulkDelete(ctx context.Context, c *product.Call) (r product.Reply, 
 	}
 	var keys []string
 	if err := c.Decode(&keys); err != nil {
-		return r, err
+		return r, malformed(err)
 	}
 	if len(keys) > maxPairs {
 		return r, invalid(codeInvalid, "The request has %d keys, the limit is %d.", len(keys), maxPairs)
@@ -178,10 +191,10 @@ type pair struct {
 // write checks a pair.
 func (b *pair) write(now int64) (w store.Write, err error) {
 	if b.Key == nil {
-		return w, invalid(codeInvalid, "A pair needs a key.").At("key")
+		return w, invalid(codeBody, "A pair needs a key.").At("key")
 	}
 	if b.Value == nil {
-		return w, invalid(codeInvalid, "A pair needs a value.").At("value")
+		return w, invalid(codeBody, "A pair needs a value.").At("value")
 	}
 	w.Key = *b.Key
 	if err := checkKey(w.Key); err != nil {
@@ -196,7 +209,7 @@ func (b *pair) write(now int64) (w store.Write, err error) {
 	w.Value = []byte(*b.Value)
 	if b.Base64 {
 		if w.Value, err = base64.StdEncoding.DecodeString(*b.Value); err != nil {
-			return w, invalid(codeInvalid, "The value is not Base64.").At("value")
+			return w, invalid(codeBody, "The value is not Base64.").At("value")
 		}
 	}
 	if len(w.Value) > store.MaxValue {
@@ -346,7 +359,7 @@ func (p *KV) spool(body io.Reader) (spooled, error) {
 func eachPair(body io.Reader, f func(*pair) error) (n int, err error) {
 	dec := json.NewDecoder(body)
 	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
-		return 0, invalid(codeInvalid, "The request body must be a list of pairs of key and value.")
+		return 0, invalid(codeBody, "The request body must be a list of pairs of key and value.")
 	}
 	for ; dec.More(); n++ {
 		if n == maxPairs {
@@ -361,7 +374,7 @@ func eachPair(body io.Reader, f func(*pair) error) (n int, err error) {
 		}
 	}
 	if _, err := dec.Token(); err != nil {
-		return n, invalid(codeInvalid, "The request body ends in the middle of its list.")
+		return n, invalid(codeBody, "The request body ends in the middle of its list.")
 	}
 	return n, nil
 }
@@ -369,9 +382,9 @@ func eachPair(body io.Reader, f func(*pair) error) (n int, err error) {
 func badPair(err error, n int) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		return invalid(codeInvalid, "%s of pair %d cannot be this %s.", wrong.Field, n, wrong.Value)
+		return invalid(codeBody, "%s of pair %d cannot be this %s.", wrong.Field, n, wrong.Value)
 	}
-	return invalid(codeInvalid, "Pair %d is not valid JSON: %v.", n, err)
+	return invalid(codeBody, "Pair %d is not valid JSON: %v.", n, err)
 }
 
 // inPair says which pair is at fault.

@@ -29,6 +29,8 @@ const (
 // Cloudflare's error codes.
 const (
 	codeNoKey         = 10009
+	codeNamespaceID   = 10011 // not one
+	codeBody          = 10012 // the body, or a pair in it, is not of the form that it has to be
 	codeNoNamespace   = 10013
 	codeTitleTaken    = 10014
 	codeManySpaces    = 10018
@@ -39,7 +41,11 @@ const (
 	codeKeyTooLong    = 10030
 	codeExpiration    = 10033
 	codeExpirationTTL = 10034
-	codeCursor        = 10035
+	codeCursor        = 10041
+	codeKeyName       = 10042 // "." and ".."
+	codeOrder         = 10043
+	codeDirection     = 10044
+	codeMetadata      = 10047
 )
 
 func invalid(code int, format string, args ...any) *fault.Error {
@@ -52,7 +58,7 @@ func checkKey(key string) error {
 	case key == "":
 		return invalid(codeInvalid, "Key names must not be empty")
 	case key == "." || key == "..":
-		return invalid(codeInvalid, "Illegal key name %q. Please use a different name.", key)
+		return invalid(codeKeyName, "Illegal key name %q. Please use a different name.", key)
 	case !utf8.ValidString(key):
 		return invalid(codeInvalid, "Key names must be UTF-8.")
 	}
@@ -122,7 +128,7 @@ func metadataOf(text []byte) ([]byte, error) {
 	}
 	var small bytes.Buffer
 	if !utf8.Valid(text) || json.Compact(&small, text) != nil {
-		return nil, invalid(codeInvalid, "The metadata is not valid JSON.")
+		return nil, invalid(codeMetadata, "The metadata is not valid JSON.")
 	}
 	if small.String() == "null" {
 		return nil, nil

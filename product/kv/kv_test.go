@@ -56,9 +56,9 @@ func TestNamespaces(t *testing.T) {
 		code               int
 	}{
 		{"POST", base, `{"title":"a"}`, 10014}, {"PUT", one, `{"title":"a"}`, 10014}, {"POST", base, `{"title":" "}`, 10019}, {"POST", base, `{}`, 10019},
-		{"POST", base, `{"title":"x","y":1}`, 1001}, {"POST", base, `{`, 6007}, {"GET", base + "?order=size", "", 10029}, {"GET", base + "?direction=up", "", 10029},
+		{"POST", base, `{"title":"x","y":1}`, 1001}, {"POST", base, `{`, 6007}, {"GET", base + "?order=size", "", 10043}, {"GET", base + "?direction=up", "", 10044},
 		{"POST", base, `{"title":"` + strings.Repeat("x", 513) + `"}`, 1001},
-		{"GET", base + "/" + spec.NewID(), "", 10013}, {"PUT", base + "/none", `{"title":"x"}`, 10013}, {"DELETE", base + "/" + spec.NewID(), "", 10013},
+		{"GET", base + "/" + spec.NewID(), "", 10013}, {"PUT", base + "/none", `{"title":"x"}`, 10011}, {"DELETE", base + "/" + spec.NewID(), "", 10013},
 	} {
 		if g := d.do(c.method, c.path, c.body); g.code() != c.code || g.Success {
 			t.Errorf("%s %s %.40s = %d %s, want code %d", c.method, c.path, c.body, g.Status, g.Body, c.code)
@@ -144,7 +144,7 @@ func TestValuesByREST(t *testing.T) {
 		says       string
 	}{
 		{value(ns, strings.Repeat("k", 513)), "", 413, 10030, "UTF-8 encoded length of 513 exceeds key length limit of 512."},
-		{ns + "/values/%2E", "", 400, 10029, "Illegal key name"}, {ns + "/values/%2e%2e", "", 400, 10029, "Illegal key name"}, {ns + "/values/%ff", "", 400, 10029, "UTF-8"},
+		{ns + "/values/%2E", "", 400, 10042, "Illegal key name"}, {ns + "/values/%2e%2e", "", 400, 10042, "Illegal key name"}, {ns + "/values/%ff", "", 400, 10029, "UTF-8"},
 		{value(ns, "k") + "?expiration_ttl=59", "", 400, 10034, "Expiration TTL must be at least 60."}, {value(ns, "k") + "?expiration_ttl=x", "", 400, 10034, "integer greater than 0"},
 		{value(ns, "k") + "?expiration_ttl=-1", "", 400, 10034, "integer greater than 0"}, {value(ns, "k") + "?expiration=1", "", 400, 10033, "greater than the current number"},
 		{value(ns, "k") + fmt.Sprint("?expiration=", d.now.Load()+59), "", 400, 10033, "at least 60 seconds in the future"}, {value(ns, "k") + "?expiration=99999999999999999999", "", 400, 10033, "integer"},
@@ -200,7 +200,7 @@ func TestKeysByREST(t *testing.T) {
 	if g := d.ok("GET", ns+"/keys?prefix=none", ""); string(g.Result) != "[]" {
 		t.Errorf("nothing: %s", g.Body)
 	}
-	for query, code := range map[string]int{"?limit=0": 10028, "?limit=1001": 10028, "?limit=x": 10028, "?cursor=!": 10035, "?prefix=" + strings.Repeat("x", 513): 10030} {
+	for query, code := range map[string]int{"?limit=0": 10028, "?limit=1001": 10028, "?limit=x": 10028, "?cursor=!": 10041, "?prefix=" + strings.Repeat("x", 513): 10030} {
 		if g := d.do("GET", ns+"/keys"+query, ""); g.code() != code {
 			t.Errorf("%.30s = %s, want code %d", query, g.Body, code)
 		}
@@ -225,17 +225,21 @@ func TestBulkIsRefused(t *testing.T) {
 	d := newDesk(t)
 	ns, _ := d.make(d.owner.AccountID, "n")
 	many := "[" + strings.Repeat(`{"key":"k","value":"v"},`, 10_000) + `{"key":"k","value":"v"}]`
-	for _, c := range []struct{ method, path, body, says string }{
-		{"PUT", "/bulk", many, "10000"}, {"PUT", "/bulk", `{}`, "list"}, {"PUT", "/bulk", `[{"key":"a","value":"b"},{"key":"c"}]`, "Pair 1: A pair needs a value"},
-		{"PUT", "/bulk", `[{"value":"b"}]`, "key"}, {"PUT", "/bulk", `[{"key":"a","value":1}]`, "value"}, {"PUT", "/bulk", `[{"key":"a","value":"b"}`, "ends in the middle"},
-		{"PUT", "/bulk", `[{"key":"a","value":"!","base64":true}]`, "Base64"}, {"PUT", "/bulk", `[{"key":"a","value":"b","expiration_ttl":5}]`, "at least 60"},
-		{"PUT", "/bulk", `[{"key":".","value":"b"}]`, "Illegal key"}, {"PUT", "/bulk", ``, "list"},
-		{"POST", "/bulk/get", `{"keys":[]}`, "minimum of 1 key"}, {"POST", "/bulk/get", `{"keys":["a"],"type":"stream"}`, "not a valid type"}, {"POST", "/bulk/get", `{"keys":[""]}`, "empty"},
-		{"POST", "/bulk/get", `{"keys":["` + strings.Repeat(`k","`, 100) + `k"]}`, "maximum of 100 keys"}, {"POST", "/bulk/get", `{"keys":1}`, "list"},
-		{"DELETE", "/bulk", `["` + strings.Repeat(`k","`, 10_000) + `k"]`, "10000"}, {"DELETE", "/bulk", `[1]`, "string"}, {"POST", "/bulk/delete", `[".."]`, "Illegal key"},
+	for _, c := range []struct {
+		method, path, body string
+		code               int
+		says               string
+	}{
+		{"PUT", "/bulk", many, 10029, "10000"}, {"PUT", "/bulk", `{}`, 10012, "list"}, {"PUT", "/bulk", `[{"key":"a","value":"b"},{"key":"c"}]`, 10012, "Pair 1: A pair needs a value"},
+		{"PUT", "/bulk", `[{"value":"b"}]`, 10012, "key"}, {"PUT", "/bulk", `[{"key":"a","value":1}]`, 10012, "value"}, {"PUT", "/bulk", `[{"key":"a","value":"b"}`, 10012, "ends in the middle"},
+		{"PUT", "/bulk", `[{"key":"a","value":"!","base64":true}]`, 10012, "Base64"}, {"PUT", "/bulk", `[{"key":"a","value":"b","expiration_ttl":5}]`, 10034, "at least 60"},
+		{"PUT", "/bulk", `[{"key":".","value":"b"}]`, 10042, "Illegal key"}, {"PUT", "/bulk", ``, 10012, "list"},
+		{"POST", "/bulk/get", `{"keys":[]}`, 10029, "minimum of 1 key"}, {"POST", "/bulk/get", `{"keys":["a"],"type":"stream"}`, 10029, "not a valid type"}, {"POST", "/bulk/get", `{"keys":[""]}`, 10029, "empty"},
+		{"POST", "/bulk/get", `{"keys":["` + strings.Repeat(`k","`, 100) + `k"]}`, 10029, "maximum of 100 keys"}, {"POST", "/bulk/get", `{"keys":1}`, 10012, "list"},
+		{"DELETE", "/bulk", `["` + strings.Repeat(`k","`, 10_000) + `k"]`, 10029, "10000"}, {"DELETE", "/bulk", `[1]`, 10012, "string"}, {"POST", "/bulk/delete", `[".."]`, 10042, "Illegal key"},
 	} {
-		if g := d.do(c.method, ns+c.path, c.body); g.Status < 400 || g.Status > 413 || !strings.Contains(g.Body, c.says) {
-			t.Errorf("%s %s %.60s = %d %.300s; want %q", c.method, c.path, c.body, g.Status, g.Body, c.says)
+		if g := d.do(c.method, ns+c.path, c.body); g.Status < 400 || g.Status > 413 || g.code() != c.code || !strings.Contains(g.Body, c.says) {
+			t.Errorf("%s %s %.60s = %d %.300s; want code %d, %q", c.method, c.path, c.body, g.Status, g.Body, c.code, c.says)
 		}
 	}
 	if g := d.ok("GET", ns, ""); g.at("key_count") != "0" {

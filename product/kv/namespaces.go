@@ -51,11 +51,14 @@ func shown(n *spec.KVNamespace) namespace { return namespace{n.ID, n.Title, true
 // space returns the namespace that a call names. what is said of the operation if there is none.
 func (p *KV) space(c *product.Call, what string) (*spec.KVNamespace, store.Space, error) {
 	n := p.o.State.Snapshot().StorageOf(c.Account.ID).Namespaces[c.Params["namespace_id"]]
-	if n == nil {
-		return nil, store.Space{}, fault.New(fault.NotFound, "%s: 'namespace not found'", what).WithCode(codeNoNamespace)
+	sp, err := store.SpaceOf(c.Account.ID, c.Params["namespace_id"])
+	switch {
+	case err != nil:
+		return nil, sp, invalid(codeNamespaceID, "%s: could not parse UUID from request's namespace_id: 'invalid namespace format: %.40s'", what, c.Params["namespace_id"])
+	case n == nil:
+		return nil, sp, fault.New(fault.NotFound, "%s: 'namespace not found'", what).WithCode(codeNoNamespace)
 	}
-	sp, err := store.SpaceOf(c.Account.ID, n.ID)
-	return n, sp, err
+	return n, sp, nil
 }
 
 func (p *KV) listSpaces(_ context.Context, c *product.Call) (product.Reply, error) {
@@ -69,7 +72,7 @@ func (p *KV) listSpaces(_ context.Context, c *product.Call) (product.Reply, erro
 		order = func(a, b namespace) int { return cmp.Compare(a.Title, b.Title) }
 	case "", "id":
 	default:
-		return product.Reply{}, invalid(codeInvalid, "The parameter order is %.40q; it must be id or title.", c.Query.Get("order"))
+		return product.Reply{}, invalid(codeOrder, "The parameter order is %.40q; it must be id or title.", c.Query.Get("order"))
 	}
 	slices.SortFunc(all, order)
 	switch c.Query.Get("direction") {
@@ -77,7 +80,7 @@ func (p *KV) listSpaces(_ context.Context, c *product.Call) (product.Reply, erro
 		slices.Reverse(all)
 	case "", "asc":
 	default:
-		return product.Reply{}, invalid(codeInvalid, "The parameter direction is %.40q; it must be asc or desc.", c.Query.Get("direction"))
+		return product.Reply{}, invalid(codeDirection, "The parameter direction is %.40q; it must be asc or desc.", c.Query.Get("direction"))
 	}
 	page, info, err := product.Page(all, c.Query, product.Paging{Max: 1000})
 	return product.Reply{Result: page, Info: info}, err
