@@ -190,9 +190,12 @@ func (c *RuleCondition) check() *fault.Error {
 // maxAgeSeconds is a hundred years: more would overflow a duration.
 const maxAgeSeconds = 100 * 366 * 24 * 3600
 
+// codeLifecycle is R2's "Invalid Lifecycle Configuration".
+const codeLifecycle = 10061
+
 func checkLifecycle(rules []LifecycleRule) (faults []error) {
 	bad := func(field, format string, args ...any) {
-		faults = append(faults, fault.New(fault.Invalid, format, args...).WithCode(10040).At(field))
+		faults = append(faults, fault.New(fault.Invalid, format, args...).WithCode(codeLifecycle).At(field))
 	}
 	if len(rules) > maxLifecycle {
 		bad("rules", "There are %d lifecycle rules; the limit is %d.", len(rules), maxLifecycle)
@@ -217,7 +220,7 @@ func checkLifecycle(rules []LifecycleRule) (faults []error) {
 		for name, t := range map[string]*LifecycleTransition{"abortMultipartUploadsTransition": r.AbortUploads, "deleteObjectsTransition": r.Delete} {
 			if t != nil {
 				if err := t.Condition.check(); err != nil {
-					faults = append(faults, err.WithCode(10040).At(at(name+".condition")))
+					faults = append(faults, err.WithCode(codeLifecycle).At(at(name+".condition")))
 				}
 			}
 		}
@@ -226,7 +229,7 @@ func checkLifecycle(rules []LifecycleRule) (faults []error) {
 		}
 		for j, c := range r.Classes {
 			if err := c.Condition.check(); err != nil {
-				faults = append(faults, err.WithCode(10040).At(at(fmt.Sprintf("storageClassTransitions[%d].condition", j))))
+				faults = append(faults, err.WithCode(codeLifecycle).At(at(fmt.Sprintf("storageClassTransitions[%d].condition", j))))
 			}
 			if c.StorageClass != ClassInfrequentAccess {
 				bad(at(fmt.Sprintf("storageClassTransitions[%d].storageClass", j)), "Objects can be moved to InfrequentAccess, not to %.40q.", c.StorageClass)

@@ -76,10 +76,18 @@ func (s buckets) Create(ctx context.Context, actor spec.Actor, b *spec.Bucket) e
 			return fault.New(fault.Conflict, "The bucket you tried to create already exists, and you own it.").WithCode(codeBucketExists).At("name")
 		}
 		if err := s.p.quotas.buckets.Check(tx.Snapshot(), b.AccountID, int64(len(have)), 1); err != nil {
-			return err
+			return recoded(err, codeManyBuckets)
 		}
 		return tx.Put(b)
 	})
+}
+
+// recoded gives a fault a code of Cloudflare's.
+func recoded(err error, code int) error {
+	if all := fault.All(err); len(all) == 1 {
+		return all[0].WithCode(code)
+	}
+	return err
 }
 
 // Delete removes a bucket with its names. One that holds objects is a fault.Conflict; uploads under way

@@ -34,7 +34,9 @@ const (
 	codeNoBucket       = 10006
 	codeNoObject       = 10007
 	codeBucketNotEmpty = 10008
-	codeBadArgument    = 10040
+	codeManyBuckets    = 10009
+	codeBadArgument    = 10029 // in the query or the header
+	codeBadJSON        = 10040
 )
 
 func (p *R2) bucketRoutes() []product.Route {

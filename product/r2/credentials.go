@@ -66,7 +66,7 @@ func (p *R2) createCredentials(_ context.Context, c *product.Call) (product.Repl
 		return product.Reply{}, err
 	}
 	bad := func(field, format string, args ...any) error {
-		return fault.New(fault.Invalid, format, args...).WithCode(codeBadArgument).At(field)
+		return fault.New(fault.Invalid, format, args...).WithCode(codeBadJSON).At(field)
 	}
 	if in.Bucket == "" {
 		return product.Reply{}, bad("bucket", "Name the bucket that the credentials are for.")

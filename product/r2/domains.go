@@ -104,10 +104,10 @@ type domainInput struct {
 
 func (in *domainInput) check() error {
 	if in.MinTLS != "" && !slices.Contains([]string{"1.0", "1.1", "1.2", "1.3"}, in.MinTLS) {
-		return fault.New(fault.Invalid, "minTLS is %.20q; it is 1.0, 1.1, 1.2 or 1.3.", in.MinTLS).WithCode(codeBadArgument).At("minTLS")
+		return fault.New(fault.Invalid, "minTLS is %.20q; it is 1.0, 1.1, 1.2 or 1.3.", in.MinTLS).WithCode(codeBadJSON).At("minTLS")
 	}
 	if len(in.Ciphers) > 50 || slices.ContainsFunc(in.Ciphers, func(s string) bool { return len(s) > 100 }) {
-		return fault.New(fault.Invalid, "ciphers has at most 50 names of at most 100 bytes.").WithCode(codeBadArgument).At("ciphers")
+		return fault.New(fault.Invalid, "ciphers has at most 50 names of at most 100 bytes.").WithCode(codeBadJSON).At("ciphers")
 	}
 	return nil
 }
@@ -142,14 +142,14 @@ func (p *R2) attach(tx product.Tx, b *spec.Bucket, in domainInput) (made spec.Bu
 		return made, fault.New(fault.Invalid, "There is no zone of this account that %.200q is in: add the zone first, or name another host.", in.Domain).WithCode(10060).At("domain")
 	}
 	if err := spec.CheckHostname(host); err != nil {
-		return made, fault.New(fault.Invalid, "%.200q is not a host name in the zone %s.", in.Domain, z.Zone.Name).WithCode(codeBadArgument).At("domain")
+		return made, fault.New(fault.Invalid, "%.200q is not a host name in the zone %s.", in.Domain, z.Zone.Name).WithCode(codeBadJSON).At("domain")
 	}
 	if owner := domainOwner(tx.Snapshot(), host); owner != "" {
-		return made, fault.New(fault.Conflict, "%s is a custom domain of %s already; detach it there first.", host, owner).WithCode(10061).At("domain")
+		return made, fault.New(fault.Conflict, "%s is a custom domain of %s already; detach it there first.", host, owner).At("domain")
 	}
 	for _, r := range spec.RecordsOf(z.Records, host) {
 		if r.Proxiable() {
-			return made, fault.New(fault.Conflict, "%s has a DNS record of type %s already; delete it first.", host, r.Type).WithCode(10061).At("domain")
+			return made, fault.New(fault.Conflict, "%s has a DNS record of type %s already; delete it first.", host, r.Type).At("domain")
 		}
 	}
 	now := spec.Timestamp(p.o.Clock.Now())
@@ -295,7 +295,7 @@ func (p *R2) putManaged(ctx context.Context, c *product.Call) (product.Reply, er
 		return product.Reply{}, err
 	}
 	if in.Enabled == nil {
-		return product.Reply{}, fault.New(fault.Invalid, "Say whether the name is enabled.").WithCode(codeBadArgument).At("enabled")
+		return product.Reply{}, fault.New(fault.Invalid, "Say whether the name is enabled.").WithCode(codeBadJSON).At("enabled")
 	}
 	b, err := p.alter(ctx, c, func(tx product.Tx, b *spec.Bucket) error {
 		if z := tx.Snapshot().Zones[b.ManagedZone]; z == nil || z.Zone.AccountID != b.AccountID {
@@ -322,7 +322,7 @@ func (p *R2) putManaged(ctx context.Context, c *product.Call) (product.Reply, er
 func (p *R2) openManaged(tx product.Tx, b *spec.Bucket) error {
 	name := p.managedName(b)
 	if tx.Snapshot().ZoneByName(name) != nil {
-		return fault.New(fault.Conflict, "There is a zone %s on this node already; delete it first.", name).WithCode(10061)
+		return fault.New(fault.Conflict, "There is a zone %s on this node already; delete it first.", name)
 	}
 	now := spec.Timestamp(p.o.Clock.Now())
 	z := &spec.Zone{

@@ -19,6 +19,13 @@ import (
 // maxNotifications is how many rules a bucket may have, as at Cloudflare.
 const maxNotifications = 100
 
+// Numbers of the faults of event notifications in the v4 API, which are not those of R2.
+const (
+	codeBucketUnknown = 10085
+	codeNoQueueConfig = 11011
+	codeNoConfig      = 11015
+)
+
 func (p *R2) notificationRoutes() []product.Route {
 	const all = "/accounts/{account_id}/event_notifications/r2/{bucket_name}/configuration"
 	const one = all + "/queues/{queue_id}"
@@ -67,7 +74,10 @@ func (p *R2) queueReplies(b *spec.Bucket) []queueReply {
 func (p *R2) listNotifications(_ context.Context, c *product.Call) (product.Reply, error) {
 	b, err := p.bucketOf(c)
 	if err != nil {
-		return product.Reply{}, err
+		return product.Reply{}, withoutBucket(err)
+	}
+	if len(b.Notifications) == 0 {
+		return product.Reply{}, fault.New(fault.NotFound, "No event notification config found for bucket '%s': no configurations found for bucket.", b.Name).WithCode(codeNoConfig)
 	}
 	return product.Reply{Result: map[string]any{"bucketName": b.Name, "queues": p.queueReplies(b)}}, nil
 }
@@ -75,18 +85,26 @@ func (p *R2) listNotifications(_ context.Context, c *product.Call) (product.Repl
 func (p *R2) showNotifications(_ context.Context, c *product.Call) (product.Reply, error) {
 	b, err := p.bucketOf(c)
 	if err != nil {
-		return product.Reply{}, err
+		return product.Reply{}, withoutBucket(err)
 	}
 	for _, q := range p.queueReplies(b) {
 		if q.QueueID == c.Params["queue_id"] {
 			return product.Reply{Result: q}, nil
 		}
 	}
-	return product.Reply{}, noNotifications()
+	return product.Reply{}, noNotifications(b, c)
 }
 
-func noNotifications() error {
-	return fault.New(fault.NotFound, "The bucket has no event notifications to this queue.").WithCode(11015)
+func noNotifications(b *spec.Bucket, c *product.Call) error {
+	return fault.New(fault.NotFound, "Event notification config not found for the bucket '%s' and queue '%.40s': configuration not found for bucket and queue.", b.Name, c.Params["queue_id"]).WithCode(codeNoQueueConfig)
+}
+
+// withoutBucket gives the fault of a bucket that is not there the number that it has here.
+func withoutBucket(err error) error {
+	if store.CodeOf(err) == codeNoBucket {
+		return recoded(err, codeBucketUnknown)
+	}
+	return err
 }
 
 func (p *R2) addNotifications(ctx context.Context, c *product.Call) (product.Reply, error) {
@@ -130,7 +148,7 @@ func (p *R2) addNotifications(ctx context.Context, c *product.Call) (product.Rep
 		}
 		return nil
 	})
-	return product.Reply{Result: struct{}{}}, err
+	return product.Reply{Result: struct{}{}}, withoutBucket(err)
 }
 
 // overlap tells whether one change could fit both rules.
@@ -158,11 +176,11 @@ func (p *R2) deleteNotifications(ctx context.Context, c *product.Call) (product.
 			return r.QueueID == c.Params["queue_id"] && (len(ids) == 0 || slices.Contains(ids, r.ID))
 		})
 		if len(b.Notifications) == before {
-			return noNotifications()
+			return noNotifications(b, c)
 		}
 		return nil
 	})
-	return product.Reply{Result: struct{}{}}, err
+	return product.Reply{Result: struct{}{}}, withoutBucket(err)
 }
 
 // ruleIDs reads which rules to remove; no body means all.

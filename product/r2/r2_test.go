@@ -39,6 +39,11 @@ func TestBuckets(t *testing.T) {
 			t.Errorf("POST %s = %d %s, want code %d", body, g.Status, g.Body, code)
 		}
 	}
+	for _, query := range []string{"order=size", "per_page=0", "cursor=!"} {
+		if g := d.do("GET", all+"?"+query, ""); g.Status != 400 || g.code() != 10029 {
+			t.Errorf("GET ?%s = %d %s, want code 10029", query, g.Status, g.Body)
+		}
+	}
 	var names []string
 	for cursor := ""; ; {
 		g := d.ok("GET", all+"?per_page=2&name_contains=bucket&direction=desc&cursor="+cursor, "")
@@ -171,9 +176,13 @@ func TestRules(t *testing.T) {
 			`{"rules":[{"id":"x","enabled":true,"conditions":{"prefix":""},"deleteObjectsTransition":{"condition":{"type":"Moon"}}}]}`},
 		"/lock": {`{"rules":[{"id":"x","enabled":true,"condition":{"type":"Age"}}]}`, `{"rules":[{"id":"x","enabled":true,"condition":{"type":"Never"}}]}`},
 	} {
+		code := 10040
+		if path == "/lifecycle" {
+			code = 10061
+		}
 		for _, body := range bad {
-			if g := d.do("PUT", b+path, body); g.Status != 400 {
-				t.Errorf("PUT %s %s = %d %s", path, body, g.Status, g.Body)
+			if g := d.do("PUT", b+path, body); g.Status != 400 || g.code() != code {
+				t.Errorf("PUT %s %s = %d %s, want code %d", path, body, g.Status, g.Body, code)
 			}
 		}
 	}
@@ -232,7 +241,13 @@ func TestNotifications(t *testing.T) {
 	must(t, d.state.Update(t.Context(), spec.Actor{}, func(tx product.Tx) error { return tx.Put(queue) }))
 	config := "/accounts/" + d.owner.AccountID + "/event_notifications/r2/told/configuration"
 	one := config + "/queues/" + queue.ID
-	if g := d.do("GET", one, ""); g.Status != 404 {
+	if g := d.do("GET", config, ""); g.Status != 404 || g.code() != 11015 {
+		t.Errorf("GET of all without rules = %d %s", g.Status, g.Body)
+	}
+	if g := d.do("GET", strings.Replace(config, "told", "untold", 1), ""); g.Status != 404 || g.code() != 10085 {
+		t.Errorf("GET of a bucket that is not there = %d %s", g.Status, g.Body)
+	}
+	if g := d.do("GET", one, ""); g.Status != 404 || g.code() != 11011 {
 		t.Errorf("GET without rules = %d %s", g.Status, g.Body)
 	}
 	if g := d.do("PUT", config+"/queues/"+spec.NewID(), `{"rules":[{"actions":["PutObject"]}]}`); g.Status != 404 {
@@ -386,7 +401,7 @@ func TestPublicBuckets(t *testing.T) {
 		t.Errorf("attached %s", made.Body)
 	}
 	other := d.make(d.owner.AccountID, "second")
-	if g := d.do("POST", other+"/domains/custom", `{"domain":"cdn.site.test","enabled":true}`); g.code() != 10061 {
+	if g := d.do("POST", other+"/domains/custom", `{"domain":"cdn.site.test","enabled":true}`); g.Status != 400 || g.code() != 1009 {
 		t.Errorf("a domain twice = %d %s", g.Status, g.Body)
 	}
 	managed := d.ok("PUT", b+"/domains/managed", `{"enabled":true}`).at("domain")

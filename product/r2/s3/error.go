@@ -126,7 +126,7 @@ func byCode(code int) *Error {
 // keptMessage are codes of Cloudflare's for which the fault's own sentence says more than R2's.
 func keptMessage(code int) (int, string) {
 	switch code {
-	case 10004, 10073:
+	case 10004:
 		return http.StatusConflict, "BucketAlreadyOwnedByYou"
 	case 10029:
 		return http.StatusBadRequest, "InvalidArgument"

@@ -13,6 +13,7 @@ const (
 	CodeNoSuchKey          = 10007
 	CodeEntityTooSmall     = 10011
 	CodeMetadataTooLarge   = 10012
+	CodeIncompleteBody     = 10013
 	CodeInvalidObjectName  = 10020
 	CodeInvalidMaxKeys     = 10022
 	CodeNoSuchUpload       = 10024
@@ -24,7 +25,6 @@ const (
 	CodeBadUpload          = 10048
 	CodeEntityTooLarge     = 100100
 	CodeInvalidPartOrder   = 10026 // ours: the parts of a completion do not ascend
-	CodeIncompleteBody     = 10013 // ours: the body has another length than announced
 	CodeSSEC               = 10050 // ours: the object's key of encryption is missing or not this one
 )
 
