@@ -87,8 +87,10 @@ func (q *Queue) Key() Key { return Key{KindQueue, q.AccountID, q.ID} }
 // Key returns the consumer's key.
 func (c *QueueConsumer) Key() Key { return Key{KindQueueConsumer, c.AccountID, c.ID} }
 
-// What Cloudflare's API calls settings that are out of range; wrangler knows the codes.
+// What Cloudflare's API calls a name that is not valid, and settings that are out of range; wrangler
+// knows the latter.
 const (
+	codeQueueName        = 11003
 	codeConsumerSettings = 100127
 	codeQueueSettings    = 100128
 )
@@ -98,7 +100,7 @@ var queueName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // Validate checks the name and the settings.
 func (q *Queue) Validate() error {
 	if !queueName.MatchString(q.Name) {
-		return fault.New(fault.Invalid, "The queue name %.80q is not valid: it has 1 to 63 lower-case letters, digits and hyphens and neither begins nor ends with a hyphen.", q.Name).At("queue_name")
+		return fault.New(fault.Invalid, "The queue name %.80q is not valid: it has 1 to 63 lower-case letters, digits and hyphens and neither begins nor ends with a hyphen.", q.Name).WithCode(codeQueueName).At("queue_name")
 	}
 	s := &q.Settings
 	err := numberIn("settings.delivery_delay", s.DeliveryDelay, 0, MaxQueueDelay, codeQueueSettings)

@@ -95,7 +95,7 @@ var consumerReadOnly = []string{"consumer_id", "queue_id", "queue_name", "create
 // readConsumer makes a consumer of a call's body, with defaults for what it does not say.
 func (p *Queues) readConsumer(c *product.Call) (*spec.QueueConsumer, error) {
 	var in consumerInput
-	if err := c.Decode(&in, consumerReadOnly...); err != nil {
+	if err := decode(c, &in, consumerReadOnly...); err != nil {
 		return nil, err
 	}
 	if in.Type == "" {

@@ -31,6 +31,16 @@ func (p *Queues) messageRoutes() []product.Route {
 	}
 }
 
+// target is find for messages, whose endpoints have codes of their own.
+func (p *Queues) target(c *product.Call) (*spec.Queue, error) {
+	id := c.Params["queue_id"]
+	q := p.o.State.Snapshot().StorageOf(c.Account.ID).Queues[id]
+	if q == nil {
+		return nil, noQueue(id)
+	}
+	return q, nil
+}
+
 // messageInput is a message as clients send it.
 type messageInput struct {
 	Body         json.RawMessage `json:"body"`
@@ -40,7 +50,7 @@ type messageInput struct {
 
 // message reads the body as its content type says: text and bytes (in base64) are JSON strings.
 func (in *messageInput) message() (Message, error) {
-	m := Message{ContentType: in.ContentType, Delay: in.DelaySeconds}
+	m := Message{ContentType: in.ContentType, Source: backlog.FromAPI, Delay: in.DelaySeconds}
 	if in.Body == nil {
 		return m, fault.New(fault.Invalid, "The message has no body.").WithCode(codeBody).At("body")
 	}
@@ -88,7 +98,7 @@ func withMetrics(st backlog.Stats) map[string]any {
 
 func (p *Queues) push(ctx context.Context, c *product.Call) (product.Reply, error) {
 	var in messageInput
-	if err := c.Decode(&in); err != nil {
+	if err := decodeMessages(c, &in); err != nil {
 		return product.Reply{}, err
 	}
 	return p.pushAll(ctx, c, []messageInput{in})
@@ -99,7 +109,7 @@ func (p *Queues) pushBatch(ctx context.Context, c *product.Call) (product.Reply,
 		Messages     []messageInput `json:"messages"`
 		DelaySeconds *int           `json:"delay_seconds"`
 	}
-	if err := c.Decode(&in); err != nil {
+	if err := decodeMessages(c, &in); err != nil {
 		return product.Reply{}, err
 	}
 	for i := range in.Messages {
@@ -111,7 +121,7 @@ func (p *Queues) pushBatch(ctx context.Context, c *product.Call) (product.Reply,
 }
 
 func (p *Queues) pushAll(ctx context.Context, c *product.Call, in []messageInput) (product.Reply, error) {
-	q, err := p.find(c)
+	q, err := p.target(c)
 	if err != nil {
 		return product.Reply{}, err
 	}
@@ -148,7 +158,7 @@ func showMessages(messages []backlog.Message) []pulled {
 		}
 		list = append(list, pulled{
 			Body: body, ID: m.ID, TimestampMS: m.Sent.UnixMilli(), Attempts: m.Attempts, LeaseID: m.Lease,
-			Metadata: map[string]string{"CF-Content-Type": m.Format.String(), "CF-sourceMessageSource": "queues"},
+			Metadata: map[string]string{"CF-Content-Type": m.Format.String(), "CF-sourceMessageSource": m.Source.String()},
 		})
 	}
 	return list
@@ -156,7 +166,7 @@ func showMessages(messages []backlog.Message) []pulled {
 
 // pullable returns a queue that can be pulled from, and its consumer.
 func (p *Queues) pullable(c *product.Call) (*spec.Queue, *spec.QueueConsumer, *backlog.Queue, error) {
-	q, err := p.find(c)
+	q, err := p.target(c)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -178,7 +188,7 @@ func (p *Queues) pull(_ context.Context, c *product.Call) (product.Reply, error)
 		VisibilityMS *int `json:"visibility_timeout_ms"`
 		Visibility   *int `json:"visibility_timeout"` // in milliseconds, too: the name in Cloudflare's guide
 	}
-	if err := c.Decode(&in); err != nil {
+	if err := decodeMessages(c, &in); err != nil {
 		return product.Reply{}, err
 	}
 	q, consumer, b, err := p.pullable(c)
@@ -186,7 +196,7 @@ func (p *Queues) pull(_ context.Context, c *product.Call) (product.Reply, error)
 		return product.Reply{}, err
 	}
 	if q.Settings.DeliveryPaused {
-		return product.Reply{}, fault.New(fault.Conflict, "queue_delivery_paused: the queue %s is paused. Resume it to pull messages.", q.Name)
+		return product.Reply{}, fault.New(fault.Conflict, "queue_delivery_paused: the queue %s is paused. Resume it to pull messages.", q.Name).WithCode(codePaused)
 	}
 	if in.VisibilityMS == nil {
 		in.VisibilityMS = in.Visibility
@@ -231,7 +241,7 @@ func (p *Queues) ack(_ context.Context, c *product.Call) (product.Reply, error) 
 			DelaySeconds *int          `json:"delay_seconds"`
 		} `json:"retries"`
 	}
-	if err := c.Decode(&in); err != nil {
+	if err := decodeMessages(c, &in); err != nil {
 		return product.Reply{}, err
 	}
 	if n := len(in.Acks) + len(in.Retries); n > maxAcks {
@@ -264,7 +274,7 @@ func (p *Queues) preview(_ context.Context, c *product.Call) (product.Reply, err
 	var in struct {
 		BatchSize *int `json:"batch_size"`
 	}
-	if err := c.Decode(&in, "visibility_timeout_ms"); err != nil {
+	if err := decodeMessages(c, &in, "visibility_timeout_ms"); err != nil {
 		return product.Reply{}, err
 	}
 	q, b, err := p.stored(c)
@@ -315,7 +325,7 @@ func (p *Queues) purge(_ context.Context, c *product.Call) (product.Reply, error
 	var in struct {
 		Permanently *bool `json:"delete_messages_permanently"`
 	}
-	if err := c.Decode(&in); err != nil {
+	if err := decode(c, &in); err != nil {
 		return product.Reply{}, err
 	}
 	if in.Permanently == nil || !*in.Permanently {

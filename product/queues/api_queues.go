@@ -19,16 +19,6 @@ var (
 	writeQueues = product.Permission{Group: "Queues", Write: true}
 )
 
-// Codes of the API of queues and consumers, as real clients met them.
-const (
-	codeNoQueue        = 11000
-	codeNoHandler      = 11001
-	codeConsumerExists = 11004
-	codeNameTaken      = 11009
-	codeNoScript       = 10007
-	codeSettings       = 100128
-)
-
 const (
 	queuesPath = "/accounts/{account_id}/queues"
 	queuePath  = queuesPath + "/{queue_id}"
@@ -229,11 +219,11 @@ func checkName(s *spec.AccountStorage, q *spec.Queue) error {
 
 func (p *Queues) createQueue(ctx context.Context, c *product.Call) (product.Reply, error) {
 	var in queueInput
-	if err := c.Decode(&in, readOnly...); err != nil {
+	if err := decode(c, &in, readOnly...); err != nil {
 		return product.Reply{}, err
 	}
 	if in.Name == nil {
-		return product.Reply{}, fault.New(fault.Invalid, "The queue has no name.").At("queue_name")
+		return product.Reply{}, fault.New(fault.Invalid, "The queue has no name.").WithCode(codeName).At("queue_name")
 	}
 	now := p.now()
 	q := &spec.Queue{ID: spec.NewID(), AccountID: c.Account.ID, CreatedOn: now, ModifiedOn: now}
@@ -267,7 +257,7 @@ func (p *Queues) changeQueue(ctx context.Context, c *product.Call) (product.Repl
 // edit changes a queue; first is done to it before what the client sent.
 func (p *Queues) edit(ctx context.Context, c *product.Call, first func(*spec.Queue)) (product.Reply, error) {
 	var in queueInput
-	if err := c.Decode(&in, readOnly...); err != nil {
+	if err := decode(c, &in, readOnly...); err != nil {
 		return product.Reply{}, err
 	}
 	var next spec.Queue
@@ -361,13 +351,13 @@ func checkDeletable(s *spec.Snapshot, q *spec.Queue) error {
 			if o := storage.Queues[c.QueueID]; o != nil {
 				other = o.Name
 			}
-			return fault.New(fault.Conflict, "The queue %s is the dead-letter queue of %s. Change that queue's consumer first.", q.Name, other)
+			return fault.New(fault.Conflict, "The queue %s is the dead-letter queue of %s. Change that queue's consumer first.", q.Name, other).WithCode(codeInUse)
 		}
 	}
 	for _, b := range storage.Buckets {
 		for _, rule := range b.Notifications {
 			if rule.QueueID == q.ID {
-				return fault.New(fault.Conflict, "The bucket %s sends its event notifications to the queue %s. Delete that rule first.", b.Name, q.Name)
+				return fault.New(fault.Conflict, "The bucket %s sends its event notifications to the queue %s. Delete that rule first.", b.Name, q.Name).WithCode(codeInUse)
 			}
 		}
 	}

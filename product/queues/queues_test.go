@@ -41,8 +41,11 @@ func TestRefusals(t *testing.T) {
 		status, code       int
 	}{
 		{"POST", "", `{"queue_name":"work"}`, 400, 11009},
-		{"POST", "", `{"queue_name":"Work!"}`, 400, 0},
-		{"POST", "", `{}`, 400, 0},
+		{"POST", "", `{"queue_name":"Work!"}`, 400, 11003},
+		{"POST", "", `{}`, 400, 11003},
+		{"POST", "", `{`, 400, 10026},
+		{"PATCH", "/" + id, `{"queue_name":1}`, 400, 10026},
+		{"PATCH", "/" + id, `{"queue_name":""}`, 400, 11003},
 		{"POST", "", `{"queue_name":"x","settings":{"delivery_delay":86401}}`, 400, 100128},
 		{"POST", "", `{"queue_name":"x","settings":{"message_retention_period":59}}`, 400, 100128},
 		{"POST", "", `{"queue_name":"x","settings":{"message_retention_period":0}}`, 400, 100128},
@@ -50,11 +53,12 @@ func TestRefusals(t *testing.T) {
 		{"PATCH", "/" + id, `{"settings":{"delivery_delay":-1}}`, 400, 100128},
 		{"GET", "/" + strings.Repeat("0", 32), ``, 404, 11000},
 		{"DELETE", "/nothing", ``, 404, 11000},
-		{"DELETE", "/" + dead, ``, 400, 0},
+		{"DELETE", "/" + dead, ``, 400, 11005},
 		{"POST", "/" + id + "/consumers", `{"type":"worker","script_name":"w"}`, 400, 11004},
 		{"POST", "/" + dead + "/consumers", `{"type":"worker","script_name":"none"}`, 404, 10007},
 		{"POST", "/" + dead + "/consumers", `{"type":"worker","script_name":"deaf"}`, 400, 11001},
 		{"POST", "/" + dead + "/consumers", `{"type":"email"}`, 400, 0},
+		{"POST", "/" + dead + "/consumers", `{"type":1}`, 400, 10026},
 		{"POST", "/" + dead + "/consumers", `{"type":"worker","script_name":"w","settings":{"batch_size":101}}`, 400, 100127},
 		{"POST", "/" + dead + "/consumers", `{"type":"worker","script_name":"w","settings":{"max_retries":101}}`, 400, 100127},
 		{"POST", "/" + dead + "/consumers", `{"type":"worker","script_name":"w","settings":{"max_wait_time_ms":60001}}`, 400, 100127},
@@ -69,6 +73,10 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/" + id + "/messages", `{"body":"%","content_type":"bytes"}`, 400, 10207},
 		{"POST", "/" + id + "/messages", `{"body":"x","delay_seconds":86401}`, 400, 10203},
 		{"POST", "/" + id + "/messages", `{"content_type":"text"}`, 400, 10207},
+		{"POST", "/" + id + "/messages", `{"body":1,"colour":"red"}`, 400, 10207},
+		{"POST", "/" + id + "/messages", `{"body":`, 400, 10208},
+		{"POST", "/" + strings.Repeat("0", 32) + "/messages", `{"body":1}`, 404, 10104},
+		{"POST", "/" + strings.Repeat("0", 32) + "/messages/pull", `{}`, 404, 10104},
 		{"POST", "/" + id + "/messages/batch", `{"messages":[]}`, 400, 10206},
 		{"POST", "/" + id + "/messages/batch", `{"messages":[` + many + `]}`, 400, 10206},
 		{"POST", "/" + id + "/messages/pull", `{"batch_size":101}`, 400, 10207},
@@ -280,6 +288,38 @@ func TestWorkerThatFails(t *testing.T) {
 	}
 }
 
+// TestSources pulls a message of each source, and one more out of the dead-letter queue.
+func TestSources(t *testing.T) {
+	d := newDesk(t)
+	dead, id := d.make("dead"), d.make("work")
+	d.ok("POST", d.in("/"+dead+"/consumers"), `{"type":"http_pull"}`)
+	d.ok("POST", d.in("/"+id+"/consumers"), `{"type":"http_pull","settings":{"max_retries":0},"dead_letter_queue":"dead"}`)
+	d.ok("POST", d.in("/"+id+"/messages"), `{"body":"api","content_type":"text"}`)
+	if status, _, body := post(t, d.bound(d.owner.AccountID, "work"), "/message", "worker", "X-Msg-Fmt", "text"); status != 200 {
+		t.Fatalf("the message of a Worker: %d %s", status, body)
+	}
+	must(t, d.queues.Send(t.Context(), d.owner.AccountID, id, queues.Message{ContentType: "text", Body: []byte("r2" + strings.Repeat(" ", 3000))}))
+	for _, queue := range []string{id, dead} {
+		var got struct {
+			Messages []struct {
+				Body     string
+				LeaseID  string            `json:"lease_id"`
+				Metadata map[string]string `json:"metadata"`
+			}
+		}
+		must(t, json.Unmarshal(d.ok("POST", d.in("/"+queue+"/messages/pull"), `{}`).Result, &got))
+		if len(got.Messages) != 3 {
+			t.Fatalf("pulled %+v", got)
+		}
+		for _, m := range got.Messages {
+			if source := m.Metadata["CF-sourceMessageSource"]; source != strings.TrimSpace(m.Body) {
+				t.Errorf("the message of %.10q comes from %q", m.Body, source)
+			}
+			d.ok("POST", d.in("/"+queue+"/messages/ack"), `{"retries":[{"lease_id":"`+m.LeaseID+`"}]}`)
+		}
+	}
+}
+
 func TestBatchesWait(t *testing.T) {
 	d := newDesk(t)
 	d.script("w", "queue")
@@ -321,7 +361,7 @@ func TestLeasesRunOut(t *testing.T) {
 		})
 	}
 	d.ok("PATCH", d.in("/"+id), `{"settings":{"delivery_paused":true}}`)
-	if g := d.call("POST", d.in("/"+id+"/messages/pull"), `{}`); g.Success || !strings.Contains(g.Body, "queue_delivery_paused") {
+	if g := d.call("POST", d.in("/"+id+"/messages/pull"), `{}`); g.Success || g.Errors[0].Code != 10252 || !strings.Contains(g.Body, "queue_delivery_paused") {
 		t.Errorf("a paused queue: %d %s", g.Status, g.Body)
 	}
 	d.ok("POST", d.in("/"+id+"/purge"), `{"delete_messages_permanently":true}`)

@@ -20,32 +20,21 @@ const (
 	maxBacklogBytes = 25_000_000_000 // of a queue
 )
 
-// Codes of Cloudflare's "Queues: Error codes".
-const (
-	codeNotFound     = 10104
-	codeBatchDelay   = 10202
-	codeMetadata     = 10203
-	codeMessageSize  = 10204
-	codeBatchSize    = 10205
-	codeBatchCount   = 10206
-	codeBody         = 10207
-	codeStorageLimit = 10251
-	codeInternal     = 15000
-)
-
 // Message is a message to be sent.
 type Message struct {
 	ContentType string // json, text, bytes, v8; empty is json
+	Source      backlog.Source
 	Body        []byte
 	Delay       *int // seconds until it may be delivered; nil is the queue's setting
 }
 
-// Send puts a message into a queue, and returns when it is on disk.
+// Send puts a message of R2 into a queue, and returns when it is on disk.
 func (p *Queues) Send(ctx context.Context, accountID, queueID string, m Message) error {
 	q := p.current.Load().queue(accountID, queueID)
 	if q == nil {
 		return noQueue(queueID)
 	}
+	m.Source = backlog.FromR2
 	_, err := p.send(ctx, q, []Message{m})
 	return err
 }
@@ -82,14 +71,6 @@ func (p *Queues) send(ctx context.Context, q *spec.Queue, messages []Message) (b
 	return b.Fresh()
 }
 
-// recode gives a fault.TooMuch a code.
-func recode(err error, code int) error {
-	if all := fault.All(err); len(all) == 1 && all[0].Kind == fault.TooMuch && all[0].Code == 0 {
-		return all[0].WithCode(code)
-	}
-	return err
-}
-
 // drafts checks messages and brings them into the backlog's form.
 func drafts(q *spec.Queue, messages []Message) (list []backlog.Draft, size int64, err error) {
 	switch n := len(messages); {
@@ -113,7 +94,7 @@ func drafts(q *spec.Queue, messages []Message) (list []backlog.Draft, size int64
 }
 
 func (m *Message) draft(q *spec.Queue) (d backlog.Draft, err error) {
-	d.Body = m.Body
+	d.Body, d.Source = m.Body, m.Source
 	if len(m.Body) > maxMessage {
 		return d, fault.New(fault.TooMuch, "The message has %d bytes, the limit is %d.", len(m.Body), maxMessage).WithCode(codeMessageSize).At("body")
 	}

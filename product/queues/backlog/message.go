@@ -42,9 +42,30 @@ func ParseFormat(s string) (f Format, ok bool) {
 	return 0, false
 }
 
+// Source is who sent a message.
+type Source uint8
+
+// The sources that a node has.
+const (
+	FromWorker Source = iota
+	FromAPI
+	FromR2
+)
+
+var sourceNames = [...]string{FromWorker: "worker", FromAPI: "api", FromR2: "r2"}
+
+// String returns the name as clients read it.
+func (s Source) String() string {
+	if int(s) < len(sourceNames) {
+		return sourceNames[s]
+	}
+	return fmt.Sprintf("source %d", uint8(s))
+}
+
 // Draft is a message to be sent.
 type Draft struct {
 	Format Format
+	Source Source
 	Body   []byte
 	Delay  time.Duration // until it may be delivered
 }
@@ -53,6 +74,7 @@ type Draft struct {
 type Message struct {
 	ID       string // 32 hex digits
 	Format   Format
+	Source   Source
 	Body     []byte
 	Sent     time.Time
 	Attempts int // deliveries, this one among them
@@ -62,6 +84,7 @@ type Message struct {
 // entry is what the index holds of a message.
 type entry struct {
 	format   Format
+	source   Source
 	attempts uint16 // deliveries that failed
 	sent     int64  // milliseconds since 1970
 	came     int64  // into this queue, where retention begins; later than sent in a dead-letter queue
@@ -74,12 +97,13 @@ type entry struct {
 const (
 	entryVersion = 1
 	flagApart    = 1
+	sourceShift  = 1 // flags above the first are the source
 	entryHead    = 1 + 1 + 1 + 2 + 8 + 8 + 16 + 4
 )
 
 func (e *entry) encode() []byte {
 	b := make([]byte, 0, entryHead+len(e.body))
-	var flags byte
+	flags := byte(e.source) << sourceShift
 	if e.apart {
 		flags |= flagApart
 	}
@@ -97,7 +121,7 @@ func decodeEntry(b []byte) (e entry, err error) {
 	if len(b) < entryHead || b[0] != entryVersion {
 		return e, fmt.Errorf("a message of %d bytes in the index cannot be read", len(b))
 	}
-	e.apart, e.format = b[1]&flagApart != 0, Format(b[2])
+	e.apart, e.source, e.format = b[1]&flagApart != 0, Source(b[1]>>sourceShift), Format(b[2])
 	e.attempts = binary.BigEndian.Uint16(b[3:])
 	e.sent, e.came = int64(binary.BigEndian.Uint64(b[5:])), int64(binary.BigEndian.Uint64(b[13:]))
 	copy(e.id[:], b[21:])
@@ -111,6 +135,6 @@ func decodeEntry(b []byte) (e entry, err error) {
 // message returns the entry as it is delivered.
 func (e *entry) message(body []byte) Message {
 	return Message{
-		ID: hex.EncodeToString(e.id[:]), Format: e.format, Body: body, Sent: time.UnixMilli(e.sent).UTC(), Attempts: int(e.attempts) + 1,
+		ID: hex.EncodeToString(e.id[:]), Format: e.format, Source: e.source, Body: body, Sent: time.UnixMilli(e.sent).UTC(), Attempts: int(e.attempts) + 1,
 	}
 }

@@ -105,7 +105,7 @@ func (q *Queue) Send(drafts []Draft, limit int64) (Stats, error) {
 	var size int64
 	for i, d := range drafts {
 		e := &entries[i]
-		*e = entry{format: d.Format, size: uint32(len(d.Body)), apart: len(d.Body) > inlineBody, sent: now, came: now}
+		*e = entry{format: d.Format, source: d.Source, size: uint32(len(d.Body)), apart: len(d.Body) > inlineBody, sent: now, came: now}
 		if !e.apart {
 			e.body = d.Body
 		}
