@@ -282,7 +282,7 @@ func (c *conn) why() error {
 	}
 	now := time.Now()
 	if now.After(c.until) {
-		return errTooLong
+		return ErrTooLong
 	}
 	if now.Sub(c.began) > time.Second && spillsFull() {
 		return errSpills // what runs for more than a second may have filled the disk

@@ -195,7 +195,7 @@ func (d *database) takeTurn(ctx context.Context) error {
 	case <-d.turn:
 		return nil
 	case <-late.C:
-		return errOverloaded
+		return ErrOverloaded
 	case <-ctx.Done():
 		return overloaded(ctx)
 	}
@@ -215,7 +215,7 @@ func (d *database) readerTurn(ctx context.Context) error {
 	case d.reading <- struct{}{}:
 		return nil
 	case <-late.C:
-		return errOverloaded
+		return ErrOverloaded
 	case <-ctx.Done():
 		return overloaded(ctx)
 	}

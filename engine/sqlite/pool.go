@@ -42,7 +42,7 @@ func (s *Store) waitRoom(ctx context.Context, changed <-chan struct{}) error {
 	case <-changed:
 		return nil
 	case <-late.C:
-		return errOverloaded
+		return ErrOverloaded
 	case <-ctx.Done():
 		return overloaded(ctx)
 	}
@@ -197,11 +197,12 @@ func (s *Store) alone(ctx context.Context, name string) (release func(), err err
 	}
 }
 
-var errOverloaded = fault.New(fault.Unavailable, "D1 DB is overloaded. Requests queued for too long.")
+// ErrOverloaded says that a request waited for too long.
+var ErrOverloaded = fault.New(fault.Unavailable, "D1 DB is overloaded. Requests queued for too long.")
 
 func overloaded(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
-	return errOverloaded
+	return ErrOverloaded
 }

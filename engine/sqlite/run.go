@@ -101,13 +101,15 @@ var (
 	errStopping = fault.New(fault.Unavailable, "The node is stopping or handing over its databases: try again.")
 	errGone     = fault.New(fault.Unavailable, "The database is being deleted, renamed or closed: try again.")
 	errSpills   = fault.New(fault.Unavailable, "The statement needs more room for temporary results than the node's disk has: ask for less at once.")
-	errTooLong  = fault.New(fault.TooMuch, "D1 DB storage operation exceeded timeout which caused object to be reset.")
 
 	errTransaction = fault.New(fault.Invalid, "To execute a transaction, please use the state.storage.transaction() or "+
 		"state.storage.transactionSync() APIs instead of the SQL BEGIN TRANSACTION or SAVEPOINT statements. The JavaScript API is safer "+
 		"because it will automatically roll back on exceptions, and because it interacts correctly with Durable Objects' automatic "+
 		"atomic write coalescing.")
 )
+
+// ErrTooLong says that a request ran for too long and was interrupted.
+var ErrTooLong = fault.New(fault.TooMuch, "D1 DB storage operation exceeded timeout which caused object to be reset.")
 
 // ErrCorrupt is in the errors of databases whose file is damaged.
 var ErrCorrupt = errors.New("the database file is damaged")

@@ -101,13 +101,14 @@ func TestLargeResults(t *testing.T) {
 
 // TestSlowQuery interrupts what never ends while another database answers.
 func TestSlowQuery(t *testing.T) {
+	const endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n"
 	d := newDeskWith(t, sqlite.Limits{Duration: 2 * time.Second})
-	_, slow := d.make(d.owner.AccountID, "slow")
+	path, slow := d.make(d.owner.AccountID, "slow")
 	_, fast := d.make(d.owner.AccountID, "fast")
 	ended := make(chan string, 1)
 	b := d.bind(d.owner.AccountID, slow)
 	go func() {
-		ended <- b.ask("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n")
+		ended <- b.ask(endless)
 	}()
 	other := d.bind(d.owner.AccountID, fast)
 	answered := 0
@@ -119,6 +120,9 @@ func TestSlowQuery(t *testing.T) {
 			}
 			if answered < 10 {
 				t.Errorf("the other database answered %d queries meanwhile", answered)
+			}
+			if g := d.do("POST", path+"/query", `{"sql":"`+endless+`"}`); g.Status != 400 || g.code() != 7429 {
+				t.Errorf("a query without an end by the API = %d %s", g.Status, g.Body)
 			}
 			return
 		default:

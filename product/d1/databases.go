@@ -19,9 +19,9 @@ const (
 	codeInvalid   = 7400
 	codeNotFound  = 7404
 	codeTooMany   = 7406 // databases in the account
+	codeReset     = 7429 // a query that ran or waited for too long
 	codeQuery     = 7500 // SQLite's own
 	codeNameTaken = 7502
-	codeTimeout   = 7501
 )
 
 // made is a database as creating, listing and changing it show it.

@@ -86,8 +86,12 @@ func queryFault(err error) error {
 	if !errors.As(err, &f) || f.Code != 0 {
 		return err
 	}
-	switch f.Kind {
-	case fault.Invalid, fault.TooMuch:
+	switch {
+	case errors.Is(err, sqlite.ErrTooLong):
+		return fault.New(fault.Invalid, "%s", f.Message).WithCode(codeReset)
+	case errors.Is(err, sqlite.ErrOverloaded):
+		return f.WithCode(codeReset)
+	case f.Kind == fault.Invalid, f.Kind == fault.TooMuch:
 		return fault.New(fault.Invalid, "%s", f.Message).WithCode(codeQuery)
 	}
 	return err
