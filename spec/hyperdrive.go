@@ -108,7 +108,7 @@ func (o *HyperdriveOrigin) validate() error {
 		return fault.New(fault.Invalid, "The scheme %.40q is not known: it is postgres, postgresql or mysql.", o.Scheme).At("origin.scheme")
 	}
 	if o.Host == "" || len(o.Host) > 255 || strings.ContainsAny(o.Host, "/ \x00@") {
-		return fault.New(fault.Invalid, "A Hyperdrive configuration needs the host of its database: a name or an address.").WithCode(2008).At("origin.host")
+		return fault.New(fault.Invalid, "A Hyperdrive configuration needs the host of its database: a name or an address.").At("origin.host")
 	}
 	if o.Port < 1 || o.Port > 65535 {
 		return fault.New(fault.Invalid, "The port of the database is %d; it is 1 to 65535.", o.Port).At("origin.port")

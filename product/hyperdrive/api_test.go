@@ -53,23 +53,23 @@ func TestConfigs(t *testing.T) {
 		says               string
 	}{
 		{"POST", path, `{"name":"one","origin":` + origin + `}`, 0, 2017, "already"},
-		{"POST", path, `{"name":"","origin":` + origin + `}`, 400, 0, "name"},
+		{"POST", path, `{"name":"","origin":` + origin + `}`, 400, 2007, "name"},
 		{"POST", path, `{"name":"x","origin":` + with(`"password"`, `"pass"`) + `}`, 400, 0, "origin.pass"},
 		{"POST", path, `{"name":"x","origin":` + with(pgtest.Password, "wrong") + `}`, 400, 2013, "credentials"},
 		{"POST", path, `{"name":"x","origin":` + with(`"database":"postgres"`, `"database":"nowhere"`) + `}`, 400, 2014, "does not exist"},
 		{"POST", path, `{"name":"x","origin":` + with(fmt.Sprint(pg.Port), free) + `}`, 400, 2011, "refuses connections"},
 		{"POST", path, `{"name":"x","origin":` + with("127.0.0.1", "no.such.host.invalid") + `}`, 400, 2008, "does not resolve"},
-		{"POST", path, `{"name":"x","origin":` + with("postgres\"", "oracle\"") + `}`, 400, 0, "scheme"},
+		{"POST", path, `{"name":"x","origin":` + with("postgres\"", "oracle\"") + `}`, 400, 2007, "scheme"},
 		{"POST", path, `{"name":"x","origin":` + strings.Replace(with("postgres\"", "mysql\""), fmt.Sprint(pg.Port), free, 1) + `}`, 400, 2011, "refuses connections"},
 		{"POST", path, `{"name":"x","mtls":{"sslmode":"require"},"origin":` + origin + `}`, 400, 2012, "TLS"},
-		{"POST", path, `{"name":"x","mtls":{"sslmode":"REQUIRED"},"origin":` + origin + `}`, 400, 0, "sslmode"},
+		{"POST", path, `{"name":"x","mtls":{"sslmode":"REQUIRED"},"origin":` + origin + `}`, 400, 2007, "sslmode"},
 		{"POST", path, `{"name":"x","mtls":{"ca_certificate_id":"x"},"origin":` + origin + `}`, 0, 0, "ca_certificate_id"},
 		{"POST", path, `{"name":"x","origin":{"scheme":"postgres","host":"h","database":"d","user":"u","password":"p","access_client_id":"x","access_client_secret":"y"}}`, 0, 0, "Access"},
-		{"POST", path, `{"name":"x","origin_connection_limit":4,"origin":` + origin + `}`, 400, 0, "origin_connection_limit"},
-		{"POST", path, `{"name":"x","caching":{"max_age":3601},"origin":` + origin + `}`, 400, 0, "max_age"},
-		{"GET", path + "/" + strings.Repeat("0", 32), "", 404, 0, "no Hyperdrive configuration"},
+		{"POST", path, `{"name":"x","origin_connection_limit":4,"origin":` + origin + `}`, 400, 2007, "origin_connection_limit"},
+		{"POST", path, `{"name":"x","caching":{"max_age":3601},"origin":` + origin + `}`, 400, 2007, "max_age"},
+		{"GET", path + "/" + strings.Repeat("0", 32), "", 404, 2006, "no Hyperdrive configuration"},
 		{"PATCH", path + "/" + a.ID, `{"origin":{"password":"wrong"}}`, 400, 2013, "credentials"},
-		{"PUT", path + "/" + a.ID, `{"name":"one"}`, 400, 0, "scheme"},
+		{"PUT", path + "/" + a.ID, `{"name":"one"}`, 400, 2007, "scheme"},
 	} {
 		g := d.call(c.method, c.path, c.body)
 		if g.Success || c.status != 0 && g.Status != c.status || c.code != 0 && g.Errors[0].Code != c.code || !strings.Contains(g.Body, c.says) {

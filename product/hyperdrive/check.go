@@ -19,6 +19,8 @@ const checkTime = 10 * time.Second
 
 // Cloudflare's numbers for what may be wrong with a database.
 const (
+	codeNoConfig    = 2006
+	codeBadConfig   = 2007
 	codeBadHost     = 2008
 	codeNoPublicIP  = 2009
 	codeNoConnect   = 2010
@@ -27,6 +29,8 @@ const (
 	codeCredentials = 2013
 	codeNoDatabase  = 2014
 	codeOther       = 2015
+	codeTestQuery   = 2016
+	codeNameTaken   = 2017
 )
 
 // check logs in at the database of h. Its error says what is wrong, without addresses of the inside.
@@ -61,6 +65,8 @@ func unreachable(err error, h *spec.Hyperdrive) error {
 		return fault.New(fault.Invalid, "Programs here may not connect to the address of the database: it is this node itself, or not on the public internet. The operator opens a private network with the setting workers-allow, such as --workers-allow 10.0.0.0/8.").WithCode(codeNoPublicIP).At("origin.host")
 	case errors.As(err, &dns):
 		return fault.New(fault.Invalid, "The host %.100q of the database does not resolve.", h.Origin.Host).WithCode(codeBadHost).At("origin.host")
+	case errors.As(err, &said) && errors.Is(err, postgres.ErrTestQuery):
+		return fault.New(fault.Invalid, "The database accepts the login and refuses a query: %s.", said.Error()).WithCode(codeTestQuery).At("origin.user")
 	case errors.As(err, &said):
 		return refusedLogin(said)
 	case errors.Is(err, pgwire.ErrNoTLS):

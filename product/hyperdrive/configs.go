@@ -186,7 +186,7 @@ func set[T any](to *T, v *T) {
 
 // noConfig is what is said of a configuration that is not there, or another account's.
 func noConfig(id string) error {
-	return fault.New(fault.NotFound, "There is no Hyperdrive configuration %.40q on this account.", id)
+	return fault.New(fault.NotFound, "There is no Hyperdrive configuration %.40q on this account.", id).WithCode(codeNoConfig)
 }
 
 func (p *Hyperdrive) config(c *product.Call) (*spec.Hyperdrive, error) {
@@ -261,10 +261,10 @@ func (p *Hyperdrive) patch(ctx context.Context, c *product.Call) (product.Reply,
 func (p *Hyperdrive) save(ctx context.Context, c *product.Call, h *spec.Hyperdrive, in *input) (product.Reply, error) {
 	password := in.apply(h)
 	if err := h.Validate(); err != nil {
-		return product.Reply{}, err
+		return product.Reply{}, badConfig(err)
 	}
 	if password == nil && len(h.Origin.Sealed) == 0 {
-		return product.Reply{}, fault.New(fault.Invalid, "A Hyperdrive configuration needs the password to log in with at the database.").At("origin.password")
+		return product.Reply{}, fault.New(fault.Invalid, "A Hyperdrive configuration needs the password to log in with at the database.").WithCode(codeBadConfig).At("origin.password")
 	}
 	if password != nil {
 		h.Origin.Sealed = p.o.Seal.Seal([]byte(*password), sealContext(h.AccountID, h.ID, "origin"))
@@ -279,7 +279,7 @@ func (p *Hyperdrive) save(ctx context.Context, c *product.Call, h *spec.Hyperdri
 		own := tx.Snapshot().StorageOf(h.AccountID).Hyperdrives
 		for id, other := range own {
 			if other.Name == h.Name && id != h.ID {
-				return fault.New(fault.Conflict, "The account has a Hyperdrive configuration named %.80q already; choose another name.", h.Name).WithCode(2017).At("name")
+				return fault.New(fault.Conflict, "The account has a Hyperdrive configuration named %.80q already; choose another name.", h.Name).WithCode(codeNameTaken).At("name")
 			}
 		}
 		if own[h.ID] == nil {
@@ -297,6 +297,14 @@ func (p *Hyperdrive) save(ctx context.Context, c *product.Call, h *spec.Hyperdri
 		return product.Reply{}, err
 	}
 	return product.Reply{Result: asReply(h)}, nil
+}
+
+// badConfig gives what is wrong with a configuration Cloudflare's code.
+func badConfig(err error) error {
+	if all := fault.All(err); len(all) == 1 {
+		return all[0].WithCode(codeBadConfig)
+	}
+	return err
 }
 
 func (p *Hyperdrive) remove(ctx context.Context, c *product.Call) (product.Reply, error) {

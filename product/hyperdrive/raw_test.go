@@ -168,3 +168,55 @@ func TestRubbish(t *testing.T) {
 		t.Errorf("a neighbour gets %q", got)
 	}
 }
+
+// TestRefusedQuery: a database that lets a user in and answers nothing has a code of its own.
+func TestRefusedQuery(t *testing.T) {
+	d := newDesk(t, hyperdrive.Options{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	done := make(chan error, 1)
+	go func() { done <- refuseQuery(l) }()
+	origin := fmt.Sprintf(`{"scheme":"postgres","host":"127.0.0.1","port":%d,"database":"d","user":"u","password":"p"}`, l.Addr().(*net.TCPAddr).Port)
+	g := d.call("POST", "A/hyperdrive/configs", `{"name":"x","origin":`+origin+`}`)
+	l.Close()
+	if err := <-done; err != nil {
+		t.Errorf("the database: %v", err)
+	}
+	if g.Success || g.Status != 400 || g.Errors[0].Code != 2016 || !strings.Contains(g.Body, "not today") {
+		t.Errorf("= %d %s, want code 2016", g.Status, g.Body)
+	}
+}
+
+// refuseQuery is a database for one client: it asks for no password and refuses the first query.
+func refuseQuery(l net.Listener) error {
+	c, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	b := pgproto3.NewBackend(c, c)
+	for {
+		m, err := b.ReceiveStartupMessage()
+		if err != nil {
+			return err
+		}
+		if _, ok := m.(*pgproto3.StartupMessage); ok {
+			break
+		}
+		if _, err := c.Write([]byte("N")); err != nil { // no TLS
+			return err
+		}
+	}
+	b.Send(&pgproto3.AuthenticationOk{})
+	b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	if err := b.Flush(); err != nil {
+		return err
+	}
+	if _, err := b.Receive(); err != nil {
+		return err
+	}
+	b.Send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "42501", Message: "not today"})
+	b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	return b.Flush()
+}

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"sync"
@@ -121,6 +122,9 @@ func (u *Upstream) Stats() Stats {
 	}
 }
 
+// ErrTestQuery is what Check says if it was the query that failed.
+var ErrTestQuery = errors.New("test query")
+
 // Check logs in once and asks a query. Its error tells what is wrong.
 func (u *Upstream) Check(ctx context.Context) error {
 	s, err := u.o.Login.Connect(ctx)
@@ -132,7 +136,10 @@ func (u *Upstream) Check(ctx context.Context) error {
 		s.Conn.SetDeadline(t)
 	}
 	defer context.AfterFunc(ctx, func() { s.Conn.Close() })()
-	return (&server{Server: s}).run("SELECT 1")
+	if err := (&server{Server: s}).run("SELECT 1"); err != nil {
+		return fmt.Errorf("%w: %w", ErrTestQuery, err)
+	}
+	return nil
 }
 
 func (u *Upstream) dial(ctx context.Context) (pool.Conn, error) {
