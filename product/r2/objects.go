@@ -3,6 +3,8 @@ package r2
 import (
 	"cmp"
 	"context"
+	"crypto/md5"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"strconv"
@@ -183,6 +185,11 @@ func (p *R2) putObject(ctx context.Context, c *product.Call) (product.Reply, err
 	if v := c.Header.Get("Expires"); v != "" {
 		if o.HTTP.CacheExpiry, err = parseExpiry(v); err != nil {
 			return product.Reply{}, err
+		}
+	}
+	if v := c.Header.Get("Content-MD5"); v != "" {
+		if o.Expect.MD5, err = base64.StdEncoding.DecodeString(v); err != nil || len(o.Expect.MD5) != md5.Size {
+			return product.Reply{}, fault.New(fault.Invalid, "The field Content-MD5 is %.60q; it is the MD5 of the content, base64.", v).WithCode(codeBadArgument)
 		}
 	}
 	p.metrics.operation("api", "put")
