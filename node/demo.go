@@ -128,6 +128,9 @@ func printDemo(w io.Writer, f cli.NodeFile, data string) {
   A Worker     eval "$(%[13]s dev%[8]s)" && npx wrangler deploy
                %[13]s worker list%[8]s
 
+  Data         %[13]s r2 create photos%[8]s && %[13]s r2 credentials%[8]s
+               %[13]s kv, d1, queues, hyperdrive, usage, backup
+
   Tools that speak Cloudflare's API (wrangler, SDKs, lego, Terraform) work with
                export CLOUDFLARE_API_BASE_URL=%[9]s
                export CLOUDFLARE_API_TOKEN=$(cat %[10]s)
