@@ -56,8 +56,8 @@ type sums struct {
 
 // readSums reads the checksums in a request's head and what its trailer will hold.
 func readSums(h http.Header) (s sums, refusal *Error) {
-	if v := h.Get("Content-Md5"); v != "" {
-		if s.expect.MD5, refusal = decodeSum(v, 16); refusal != nil {
+	if v, ok := h["Content-Md5"]; ok {
+		if s.expect.MD5, refusal = decodeSum(v[0], 16); refusal != nil {
 			return s, refuse(http.StatusBadRequest, "InvalidDigest", "The checksum or Content-MD5 you specified is not valid.")
 		}
 	}
@@ -72,7 +72,7 @@ func readSums(h http.Header) (s sums, refusal *Error) {
 		}
 		s.kind = k
 		if *k.of(&s.expect), refusal = decodeSum(v, k.size); refusal != nil {
-			return s, refuse(http.StatusBadRequest, "BadDigest", "The value of %s is no checksum of this kind, which is %d bytes in base64.", strings.ToLower(k.header), k.size)
+			return s, malformedSum(k)
 		}
 	}
 	for name := range strings.SplitSeq(h.Get("X-Amz-Trailer"), ",") {
@@ -106,6 +106,10 @@ func decodeSum(v string, size int) ([]byte, *Error) {
 		return nil, invalidArgument("%s", v)
 	}
 	return b, nil
+}
+
+func malformedSum(k *checksumKind) *Error {
+	return refuse(http.StatusBadRequest, "BadDigest", "The value of %s is no checksum of this kind, which is %d bytes in base64.", strings.ToLower(k.header), k.size)
 }
 
 // check compares data with the checksums that were given.

@@ -206,7 +206,7 @@ func (x *request) readWholeSum(o *store.CompleteOptions) error {
 		text, count, composite := strings.Cut(v, "-")
 		sum, refusal := decodeSum(text, k.size)
 		if refusal != nil || composite && count != strconv.Itoa(len(o.Parts)) {
-			return invalidRequest("Value for %s header is invalid.", strings.ToLower(k.header))
+			return malformedSum(k)
 		}
 		*k.of(&o.Expect) = sum
 		o.Expect.Composite = composite

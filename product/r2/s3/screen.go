@@ -16,9 +16,6 @@ var cannedACLs = []string{"private", "public-read", "public-read-write", "authen
 // screen refuses headers that ask for what R2 does not have: silence would promise it.
 func (x *request) screen() *Error {
 	h := x.r.Header
-	if x.op.writes && h.Get("X-Amz-Server-Side-Encryption") != "" && h.Get("X-Amz-Server-Side-Encryption-Customer-Algorithm") != "" {
-		return invalidArgument("Server Side Encryption with Customer provided key is incompatible with the encryption method specified")
-	}
 	for _, name := range x.op.refuse {
 		if v := h.Get(name); v != "" {
 			return badHeader(name, v)
@@ -28,6 +25,8 @@ func (x *request) screen() *Error {
 		// Everything is encrypted at rest in R2's promise; here it is as safe as the disk it is on.
 		if v := h.Get("X-Amz-Server-Side-Encryption"); v != "" && v != "AES256" {
 			return badHeader("x-amz-server-side-encryption", v)
+		} else if v != "" && h.Get("X-Amz-Server-Side-Encryption-Customer-Algorithm") != "" {
+			return invalidArgument("Server Side Encryption with Customer provided key is incompatible with the encryption method specified")
 		}
 		if v := h.Get("X-Amz-Acl"); v != "" && !slices.Contains(cannedACLs, v) {
 			return badHeader("x-amz-acl", v)
