@@ -134,6 +134,14 @@ func (c *conn) compile(sql string) (*prepared, error) {
 func (c *conn) translate(sql string) (*prepared, string, error) {
 	c.prepared = prepared{used: c.clock}
 	s, rest, err := c.raw.Prepare(sql)
+	if err != nil {
+		if meant, ok := unlimited(sql); ok {
+			c.prepared = prepared{used: c.clock}
+			if other, left, fails := c.raw.Prepare(meant); fails == nil {
+				sql, s, rest, err = meant, other, left, nil
+			}
+		}
+	}
 	p := c.prepared
 	if p.ends {
 		if s != nil {
