@@ -160,7 +160,7 @@ func (c *conn) translate(sql string) (*prepared, string, error) {
 // tooLong tells a statement with a program of too many steps, which SQLite calls a lack of memory, from the lack of it.
 func (c *conn) tooLong(err error) error {
 	var e *raw.Error
-	if !errors.As(err, &e) || e.Primary() != lib.SQLITE_NOMEM || raw.MemoryUsed() > c.d.s.o.Memory/2 {
+	if !errors.As(err, &e) || e.Primary() != lib.SQLITE_NOMEM || c.raw.MemoryUsed() > c.d.s.o.Memory/2 {
 		return err
 	}
 	return fault.New(fault.TooMuch, "%s: the statement is too long or too complex: send its values in several, or ask for less at once", e.Error())
@@ -292,8 +292,15 @@ func (c *conn) why() error {
 	if now.After(c.until) {
 		return ErrTooLong
 	}
-	if now.Sub(c.began) > time.Second && spillsFull() {
-		return errSpills // what runs for more than a second may have filled the disk
+	if now.Sub(c.began) < time.Second {
+		return nil
+	}
+	// What runs for more than a second may have filled the disk, or the memory that all share.
+	if spillsFull() {
+		return errSpills
+	}
+	if c.raw.MemoryUsed() > c.d.s.o.Memory/4*3 {
+		return errCrowded
 	}
 	return nil
 }

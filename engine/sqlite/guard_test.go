@@ -223,6 +223,20 @@ func TestMemoryIsBounded(t *testing.T) {
 	must(t, s, "INSERT INTO t VALUES (1)")
 }
 
+// A statement that holds much memory for long ends before others get none.
+func TestMemoryIsLeftForOthers(t *testing.T) {
+	s := open(t, sqlite.Options{Memory: 64 << 20})
+	columns := make([]string, 30)
+	for i := range columns { // 57 MB
+		columns[i] = fmt.Sprintf("length(group_concat(CASE WHEN x < 100 THEN hex(zeroblob(%d)) END, ''))", 9400+i)
+	}
+	_, _, err := do(t.Context(), s, "SELECT "+strings.Join(columns, ",")+" FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c)")
+	if fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "nearly all of the memory") {
+		t.Errorf("a statement that holds much memory for long: %v", err)
+	}
+	must(t, s, "CREATE TABLE t (x)")
+}
+
 func TestBatchIsAllOrNothing(t *testing.T) {
 	s := open(t, sqlite.Options{})
 	must(t, s, "CREATE TABLE t (x UNIQUE)")

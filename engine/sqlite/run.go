@@ -101,6 +101,7 @@ var (
 	errStopping = fault.New(fault.Unavailable, "The node is stopping or handing over its databases: try again.")
 	errGone     = fault.New(fault.Unavailable, "The database is being deleted, renamed or closed: try again.")
 	errSpills   = fault.New(fault.Unavailable, "The statement needs more room for temporary results than the node's disk has: ask for less at once.")
+	errCrowded  = fault.New(fault.Unavailable, "The databases of this node have nearly all of the memory that they may have, and the statement ran for long: ask for less at once.")
 
 	errTransaction = fault.New(fault.Invalid, "To execute a transaction, please use the state.storage.transaction() or "+
 		"state.storage.transactionSync() APIs instead of the SQL BEGIN TRANSACTION or SAVEPOINT statements. The JavaScript API is safer "+

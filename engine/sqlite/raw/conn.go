@@ -73,13 +73,8 @@ func LimitMemory(bytes int64) {
 	lib.Xsqlite3_hard_heap_limit64(tls, bytes)
 }
 
-// MemoryUsed returns how many bytes SQLite has allocated in this process.
-func MemoryUsed() int64 {
-	tls := libc.NewTLS()
-	defer tls.Close()
-	start(tls)
-	return lib.Xsqlite3_memory_used(tls)
-}
+// MemoryUsed returns how many bytes SQLite has allocated in this process, for all connections together.
+func (c *Conn) MemoryUsed() int64 { return lib.Xsqlite3_memory_used(c.tls) }
 
 // KeepConstantsLocal has programs compute a constant where it is used, not once for all before: there a statement could
 // hold thousands of large ones at once.
