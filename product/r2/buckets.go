@@ -35,6 +35,7 @@ const (
 	codeNoObject       = 10007
 	codeBucketNotEmpty = 10008
 	codeManyBuckets    = 10009
+	codeInvalidDigest  = 10014
 	codeBadArgument    = 10029 // in the query or the header
 	codeBadJSON        = 10040
 )

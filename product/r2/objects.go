@@ -189,7 +189,7 @@ func (p *R2) putObject(ctx context.Context, c *product.Call) (product.Reply, err
 	}
 	if v := c.Header.Get("Content-MD5"); v != "" {
 		if o.Expect.MD5, err = base64.StdEncoding.DecodeString(v); err != nil || len(o.Expect.MD5) != md5.Size {
-			return product.Reply{}, fault.New(fault.Invalid, "The field Content-MD5 is %.60q; it is the MD5 of the content, base64.", v).WithCode(codeBadArgument)
+			return product.Reply{}, fault.New(fault.Invalid, "The field Content-MD5 is %.60q; it is the MD5 of the content, base64.", v).WithCode(codeInvalidDigest)
 		}
 	}
 	p.metrics.operation("api", "put")

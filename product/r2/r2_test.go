@@ -67,7 +67,7 @@ func TestBuckets(t *testing.T) {
 	if g := d.ok("PUT", one+"/objects/x", "content"); g.at("storage_class") != "InfrequentAccess" {
 		t.Errorf("a new object of the bucket: %s", g.Body)
 	}
-	for sum, code := range map[string]int{"x": 10029, "AAAAAAAAAAAAAAAAAAAAAA==": 10037} {
+	for sum, code := range map[string]int{"x": 10014, "AAAAAAAAAAAAAAAAAAAAAA==": 10037} {
 		if g := d.do("PUT", one+"/objects/y", "content", "Content-MD5", sum); g.code() != code {
 			t.Errorf("PUT with the Content-MD5 %s = %d %s", sum, g.Status, g.Body)
 		}
@@ -216,7 +216,7 @@ func TestRules(t *testing.T) {
 	if g := d.ask(c, `{"version":1,"method":"delete","objects":["free","kept/a"]}`, ""); g.Status != 403 || !strings.Contains(g.Header.Get("CF-R2-Error"), "10069") {
 		t.Errorf("delete of what is locked by a script = %d %v", g.Status, g.Header)
 	}
-	if g := d.do("PUT", b+"/lifecycle", `{"rules":[{"id":"all","enabled":true,"deleteObjectsTransition":{"condition":{"type":"Age"}}}]}`); g.code() != 10040 || !strings.Contains(g.Body, "maxAge") {
+	if g := d.do("PUT", b+"/lifecycle", `{"rules":[{"id":"all","enabled":true,"deleteObjectsTransition":{"condition":{"type":"Age"}}}]}`); g.code() != 10061 || !strings.Contains(g.Body, "maxAge") {
 		t.Errorf("PUT of a rule without an age = %d %s", g.Status, g.Body)
 	}
 	d.ok("PUT", b+"/lifecycle", `{"rules":[{"id":"now","enabled":false,"deleteObjectsTransition":{"condition":{"type":"Age","maxAge":0}}}]}`)
