@@ -7,9 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
-	"selvage/engine/sqlite"
 	"selvage/spec"
 )
 
@@ -192,7 +190,7 @@ func TestManyExports(t *testing.T) {
 
 // TestImportsHoldNobodyUp has one account import what takes long, more than runs at once: another's export ends meanwhile.
 func TestImportsHoldNobodyUp(t *testing.T) {
-	d := newDeskWith(t, sqlite.Limits{Duration: 2 * time.Second})
+	d := newDesk(t)
 	mine, _ := d.make(d.owner.AccountID, "mine")
 	var marks, paths []string
 	for i := range 6 {
