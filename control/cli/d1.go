@@ -84,10 +84,10 @@ func d1List(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printList(s, cmd.OutOrStdout(), all, "There are no databases yet: `selvage d1 create NAME` makes one.",
-				[]string{"NAME", "ID", "CREATED"}, func(one *database) []string {
-					return []string{one.Name, one.UUID, one.Created.Local().Format("2006-01-02 15:04")}
-				})
+			t := table{head: []string{"NAME", "ID", "CREATED"}, none: "There are no databases yet: `selvage d1 create NAME` makes one."}
+			return printList(s, cmd.OutOrStdout(), t, all, func(one *database) []string {
+				return []string{one.Name, one.UUID, one.Created.Local().Format("2006-01-02 15:04")}
+			})
 		},
 	}
 }

@@ -85,10 +85,10 @@ func hyperdriveList(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printList(s, cmd.OutOrStdout(), all, "There are no configurations yet: `selvage hyperdrive create --help` says how to make one.",
-				[]string{"NAME", "ID", "DATABASE", "CONNECTIONS", "CACHE"}, func(c *hyperdriveConfig) []string {
-					return []string{c.Name, c.ID, fmt.Sprintf("%s@%s/%s", c.Origin.User, net.JoinHostPort(c.Origin.Host, strconv.Itoa(c.Origin.Port)), c.Origin.Database), strconv.Itoa(c.Limit), c.cache()}
-				})
+			t := table{head: []string{"NAME", "ID", "DATABASE", "CONNECTIONS", "CACHE"}, none: "There are no configurations yet: `selvage hyperdrive create --help` says how to make one."}
+			return printList(s, cmd.OutOrStdout(), t, all, func(c *hyperdriveConfig) []string {
+				return []string{c.Name, c.ID, fmt.Sprintf("%s@%s/%s", c.Origin.User, net.JoinHostPort(c.Origin.Host, strconv.Itoa(c.Origin.Port)), c.Origin.Database), strconv.Itoa(c.Limit), c.cache()}
+			})
 		},
 	}
 }

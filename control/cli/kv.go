@@ -107,10 +107,10 @@ func kvList(s *session) *cobra.Command {
 					return err
 				}
 			}
-			return printList(s, cmd.OutOrStdout(), all, "There are no KV namespaces yet: `selvage kv create TITLE` makes one.",
-				[]string{"TITLE", "ID", "KEYS", "SIZE"}, func(one *kvSpace) []string {
-					return []string{one.Title, one.ID, strconv.FormatInt(one.Keys, 10), shownBytes(one.Bytes)}
-				})
+			t := table{head: []string{"TITLE", "ID", "KEYS", "SIZE"}, none: "There are no KV namespaces yet: `selvage kv create TITLE` makes one."}
+			return printList(s, cmd.OutOrStdout(), t, all, func(one *kvSpace) []string {
+				return []string{one.Title, one.ID, strconv.FormatInt(one.Keys, 10), shownBytes(one.Bytes)}
+			})
 		},
 	}
 }

@@ -15,6 +15,7 @@ import (
 // table prints rows in aligned columns, under a heading if it has one.
 type table struct {
 	head []string
+	none string // what a list says that has no rows
 	rows [][]string
 }
 
@@ -49,16 +50,15 @@ func (t *table) print(w io.Writer) {
 	}
 }
 
-// printList prints all as JSON if that is asked for, and as a table else; none is said where there is nothing.
-func printList[T any](s *session, w io.Writer, all []T, none string, head []string, row func(*T) []string) error {
+// printList prints all as JSON if that is asked for, and as t else, each with a row.
+func printList[T any](s *session, w io.Writer, t table, all []T, row func(*T) []string) error {
 	if s.json {
 		return printJSON(w, all)
 	}
 	if len(all) == 0 {
-		fmt.Fprintln(w, none)
+		fmt.Fprintln(w, t.none)
 		return nil
 	}
-	t := table{head: head}
 	for i := range all {
 		t.add(row(&all[i])...)
 	}

@@ -117,10 +117,10 @@ func queuesList(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printList(s, cmd.OutOrStdout(), all, "There are no queues yet: `selvage queues create NAME` makes one.",
-				[]string{"NAME", "ID", "PRODUCERS", "CONSUMER", "STATE"}, func(one *queue) []string {
-					return []string{one.Name, one.ID, orDash(one.producers()), orDash(one.consumer()), one.state()}
-				})
+			t := table{head: []string{"NAME", "ID", "PRODUCERS", "CONSUMER", "STATE"}, none: "There are no queues yet: `selvage queues create NAME` makes one."}
+			return printList(s, cmd.OutOrStdout(), t, all, func(one *queue) []string {
+				return []string{one.Name, one.ID, orDash(one.producers()), orDash(one.consumer()), one.state()}
+			})
 		},
 	}
 }

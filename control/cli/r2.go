@@ -123,10 +123,10 @@ func r2List(s *session) *cobra.Command {
 				}
 				q.Set("cursor", info.Cursor)
 			}
-			return printList(s, cmd.OutOrStdout(), all, "There are no buckets yet: `selvage r2 create NAME` makes one.",
-				[]string{"NAME", "CREATED", "CLASS", "JURISDICTION", "LOCATION"}, func(k *bucket) []string {
-					return []string{k.Name, k.Created.Local().Format("2006-01-02 15:04"), k.StorageClass, k.Jurisdiction, k.Location}
-				})
+			t := table{head: []string{"NAME", "CREATED", "CLASS", "JURISDICTION", "LOCATION"}, none: "There are no buckets yet: `selvage r2 create NAME` makes one."}
+			return printList(s, cmd.OutOrStdout(), t, all, func(k *bucket) []string {
+				return []string{k.Name, k.Created.Local().Format("2006-01-02 15:04"), k.StorageClass, k.Jurisdiction, k.Location}
+			})
 		},
 	}
 }

@@ -97,14 +97,14 @@ a Worker that nobody asks falls asleep, and wakes in milliseconds.`,
 			if err != nil {
 				return err
 			}
-			return printList(s, cmd.OutOrStdout(), all, "There are no Workers yet: `selvage dev` says how wrangler deploys one.",
-				[]string{"NAME", "VERSIONS", "ANSWERS AT", "MODIFIED", "STATE"}, func(one **worker) []string {
-					k, state := *one, "asleep"
-					if k.Awake {
-						state = "awake"
-					}
-					return []string{k.Name, shownVersions(k.Versions), shownPlaces(k.Answers), k.Modified.Local().Format("2006-01-02 15:04"), state}
-				})
+			t := table{head: []string{"NAME", "VERSIONS", "ANSWERS AT", "MODIFIED", "STATE"}, none: "There are no Workers yet: `selvage dev` says how wrangler deploys one."}
+			return printList(s, cmd.OutOrStdout(), t, all, func(one **worker) []string {
+				k, state := *one, "asleep"
+				if k.Awake {
+					state = "awake"
+				}
+				return []string{k.Name, shownVersions(k.Versions), shownPlaces(k.Answers), k.Modified.Local().Format("2006-01-02 15:04"), state}
+			})
 		},
 	}
 }

@@ -105,10 +105,10 @@ func zoneList(s *session) *cobra.Command {
 				return err
 			}
 			slices.SortFunc(zones, func(a, b zone) int { return strings.Compare(a.Name, b.Name) })
-			return printList(s, cmd.OutOrStdout(), zones, "There are no zones yet: `selvage zone add example.com` adds one.",
-				[]string{"NAME", "STATUS", "ID"}, func(z *zone) []string {
-					return []string{z.Name, z.shown(), z.ID}
-				})
+			t := table{head: []string{"NAME", "STATUS", "ID"}, none: "There are no zones yet: `selvage zone add example.com` adds one."}
+			return printList(s, cmd.OutOrStdout(), t, zones, func(z *zone) []string {
+				return []string{z.Name, z.shown(), z.ID}
+			})
 		},
 	}
 }

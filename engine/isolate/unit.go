@@ -33,11 +33,10 @@ type unit struct {
 	held      chan struct{} // closed when a hand-over is done; nil if there is none
 	succession
 	setbacks
-	renewing bool // see renew
-	gone     bool
-	events   bool      // something was dispatched to it: children get a dispatcher
-	wake     time.Time // of its earliest alarm, known while it sleeps; zero if there is none
-	unread   bool      // alarms that an earlier node left were not looked for yet
+	gone   bool
+	events bool      // something was dispatched to it: children get a dispatcher
+	wake   time.Time // of its earliest alarm, known while it sleeps; zero if there is none
+	unread bool      // alarms that an earlier node left were not looked for yet
 }
 
 // succession is what takes the place of a unit's content.
@@ -45,6 +44,7 @@ type succession struct {
 	next      *Unit // as soon as the hand-over before it is done
 	nextPrint string
 	replacing bool
+	renewing  bool          // see renew
 	coming    chan struct{} // closed when a hand-over of objects that was asked for has begun; nil if none was
 }
 
