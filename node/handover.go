@@ -31,6 +31,7 @@ const handoverProtocol = 1
 const (
 	handoverSocket = "handover.sock"
 	relaySocket    = "relay.sock"
+	clientsSocket  = "clients.sock" // where a node that took over goes on with clients of databases
 
 	replyWithin    = 10 * time.Second // a side that only has to answer
 	releasedWithin = 30 * time.Second // finishing API requests under way, closing the store
@@ -166,6 +167,16 @@ func listenUnix(dir, network, name string) (*net.UnixListener, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// dialUnix connects to DIR/name.
+func dialUnix(dir, name string) (*net.UnixConn, error) {
+	path, done, err := socketPath(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 }
 
 // socketPath returns a path for DIR/name that fits into the 107 bytes a socket's name may have,

@@ -183,13 +183,17 @@ func (n *Node) begin() error {
 	if err != nil {
 		return err
 	}
+	clients, err := listenUnix(n.config.Data, "unix", clientsSocket)
+	if err != nil {
+		return err
+	}
 	if err := n.openControl(); err != nil && n.predecessor.broken == "" {
 		return fmt.Errorf("take over from pid %d: %w", n.predecessor.pid, err)
 	}
 	n.serving.start(n)
 	n.predecessor.succeed()
 	unpin := n.parts.storage.r2.Pin()
-	n.serving.group.Go(func() { n.serveRelay(relay, data, unpin) })
+	n.serving.group.Go(func() { n.serveRelay(relay, data, clients, unpin) })
 	return nil
 }
 
@@ -279,7 +283,7 @@ func (n *Node) drain() error {
 	n.closeControl("The node is stopping.")
 	if successor == nil {
 		os.Remove(n.nodeFile())
-		for _, name := range []string{handoverSocket, relaySocket, dataSocket} { // a successor has others in their places
+		for _, name := range []string{handoverSocket, relaySocket, dataSocket, clientsSocket} { // a successor has others in their places
 			os.Remove(filepath.Join(n.config.Data, name))
 		}
 	} else {

@@ -137,7 +137,8 @@ func (p *parts) tasks() (ending, last []task) {
 	ending, last = []task{{"rollout", p.rollout.Run}}, p.scripting.tasks()
 	for _, pr := range p.all {
 		t := task{pr.Name(), pr.Run}
-		if pr == product.Product(p.cache) { // requests under way while the node drains need it
+		switch pr { // requests and transactions under way while the node drains need these
+		case product.Product(p.cache), product.Product(p.storage.hyperdrive):
 			last = append(last, t)
 			continue
 		}

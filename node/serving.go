@@ -30,7 +30,8 @@ type serving struct {
 	// Listeners of R2 and Hyperdrive: they take no more connections, and those there are may finish what
 	// they are at.
 	endStorage context.CancelFunc
-	s3Ended    chan struct{} // closed when no S3 client is served any more
+	s3Ended    chan struct{}  // closed when no S3 client is served any more
+	pools      sync.WaitGroup // listeners of Hyperdrive: no longer than a drain may take, once they have to end
 	dns        net.Listener
 	edge       *edge.Server
 	stopped    atomic.Bool
@@ -94,8 +95,18 @@ func (s *serving) start(n *Node) {
 	if n.sockets["s3"] == nil {
 		close(s.s3Ended)
 	}
-	serve("hyperdrive-postgres", func(k *socket) error { return n.parts.storage.hyperdrive.ServePostgres(storage, k.listener) })
-	serve("hyperdrive-mysql", func(k *socket) error { return n.parts.storage.hyperdrive.ServeMySQL(storage, k.listener) })
+	pool := func(name string, f func(context.Context, net.Listener) error) {
+		if n.sockets[name] == nil {
+			return
+		}
+		s.pools.Add(1)
+		serve(name, func(k *socket) error {
+			defer s.pools.Done()
+			return f(storage, k.listener)
+		})
+	}
+	pool("hyperdrive-postgres", n.parts.storage.hyperdrive.ServePostgres)
+	pool("hyperdrive-mysql", n.parts.storage.hyperdrive.ServeMySQL)
 	serve("demo", func(k *socket) error { return s.demo.Serve(k.listener) })
 }
 
@@ -119,6 +130,7 @@ func (s *serving) stop(ctx context.Context) error {
 	if s.demo != nil {
 		err = errors.Join(err, s.demo.Shutdown(ctx))
 	}
+	s.pools.Wait()
 	return err
 }
 

@@ -59,7 +59,7 @@ func buildStorage(n *Node, key *seal.Key, roots *x509.CertPool) (s storing, err 
 	if s.d1, err = d1.New(d1.Options{State: n.state, DB: s.data, Dir: dir("d1"), Observe: n.observe}); err != nil {
 		return s, err
 	}
-	s.hyperdrive, err = hyperdrive.New(hyperdrive.Options{State: n.state, Seal: key, Permit: n.permit(), Roots: roots, Observe: n.observe})
+	s.hyperdrive, err = hyperdrive.New(hyperdrive.Options{State: n.state, Seal: key, Permit: n.permit(), Roots: roots, Observe: n.observe, Drain: n.config.Drain})
 	return s, err
 }
 

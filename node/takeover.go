@@ -109,13 +109,14 @@ func (p *predecessor) waitGone(ctx context.Context) {
 	p.courier.close()
 }
 
-// serveRelay serves requests that the predecessor passes on, and what its scripts ask of data, until it is
-// gone. What it may still read of R2 stays until then.
-func (n *Node) serveRelay(l, data net.Listener, unpin func()) {
+// serveRelay serves requests that the predecessor passes on, what its scripts ask of data, and its clients
+// of databases, until it is gone. What it may still read of R2 stays until then.
+func (n *Node) serveRelay(l, data net.Listener, clients *net.UnixListener, unpin func()) {
 	defer unpin()
 	ctx, cancel := context.WithCancel(n.life)
 	defer cancel()
 	n.serving.group.Go(func() { n.serveData(ctx, data) })
+	n.serving.group.Go(func() { n.parts.storage.hyperdrive.Adopt(ctx, clients) })
 	server := &http.Server{Handler: http.HandlerFunc(n.fromRelay), ReadHeaderTimeout: replyWithin}
 	go server.Serve(l)
 	defer server.Close()
@@ -208,6 +209,7 @@ func (n *Node) give(c *courier) error {
 	n.data.reach(n.config.Data)
 	n.data.turn(passRelays, "")
 	n.door.pass(relay{n.data.relay, relayAPI, func(w http.ResponseWriter, _ *http.Request, _ error) { unavailable(w, successorGone) }}.handler())
+	n.parts.storage.hyperdrive.PassTo(func() (*net.UnixConn, error) { return dialUnix(n.config.Data, clientsSocket) })
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 )
 
@@ -181,10 +182,12 @@ func (c *Client) answer() ([]byte, error) {
 }
 
 // Welcome tells the client that it is in, what the server is like, and the key for cancel requests.
-func (c *Client) Welcome(parameters map[string]string, key [8]byte) error {
-	b := Append(nil, 'R', []byte{0, 0, 0, 0})
+func (c *Client) Welcome(parameters iter.Seq2[string, string], key [8]byte) error {
+	b := Append(make([]byte, 0, 512), 'R', []byte{0, 0, 0, 0})
 	for k, v := range parameters {
-		b = Append(b, 'S', AppendString(AppendString(nil, k), v))
+		var at int
+		b, at = Begin(b, 'S')
+		b = End(AppendString(AppendString(b, k), v), at)
 	}
 	b = AppendReady(Append(b, 'K', key[:]), 'I')
 	_, err := c.Conn.Write(b)

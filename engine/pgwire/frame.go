@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 )
 
 // head is the size of a message's head: its type and length.
@@ -16,104 +15,6 @@ const head = 5
 
 // ErrMalformed says that bytes do not follow the protocol.
 var ErrMalformed = errors.New("malformed message of the PostgreSQL protocol")
-
-// Reader reads messages into a buffer of its own. Slices that it returns are valid until the next
-// call of Fill or Need.
-type Reader struct {
-	r          io.Reader
-	buf        []byte
-	start, end int
-	usual      int // size that buf returns to
-}
-
-// NewReader returns a reader with a buffer of size bytes.
-func NewReader(r io.Reader, size int) *Reader {
-	return &Reader{r: r, buf: make([]byte, size), usual: size}
-}
-
-// Buffered returns what was read and not yet taken.
-func (r *Reader) Buffered() []byte { return r.buf[r.start:r.end] }
-
-// Size is how much the buffer can hold.
-func (r *Reader) Size() int { return len(r.buf) }
-
-// Discard takes n bytes of what is buffered.
-func (r *Reader) Discard(n int) {
-	if r.start += n; r.start == r.end {
-		r.start, r.end = 0, 0
-	}
-}
-
-// Fill reads once, as much as there is room for.
-func (r *Reader) Fill() error {
-	if r.start == r.end {
-		r.start, r.end = 0, 0
-		if len(r.buf) > r.usual {
-			r.buf = make([]byte, r.usual)
-		}
-	}
-	if r.end == len(r.buf) {
-		if r.start == 0 {
-			return io.ErrShortBuffer
-		}
-		r.end = copy(r.buf, r.buf[r.start:r.end])
-		r.start = 0
-	}
-	n, err := r.r.Read(r.buf[r.end:])
-	r.end += n
-	if n > 0 {
-		return nil
-	}
-	if err == nil {
-		return io.ErrNoProgress
-	}
-	return err
-}
-
-// Need reads until n bytes are buffered, with a larger buffer if it has to be.
-func (r *Reader) Need(n int) error {
-	if r.end-r.start >= n {
-		return nil
-	}
-	if n > len(r.buf) {
-		bigger := make([]byte, n)
-		r.end = copy(bigger, r.buf[r.start:r.end])
-		r.start, r.buf = 0, bigger
-	}
-	for r.end-r.start < n {
-		if err := r.Fill(); err != nil {
-			if err == io.EOF && r.end > r.start {
-				return io.ErrUnexpectedEOF
-			}
-			return err
-		}
-	}
-	return nil
-}
-
-// Head reads a message's type and its size with the head. The message is not taken.
-func (r *Reader) Head() (kind byte, size int, err error) {
-	if err := r.Need(head); err != nil {
-		return 0, 0, err
-	}
-	return Head(r.Buffered())
-}
-
-// Message reads a whole message of at most limit bytes and returns its type and body. The message is
-// not taken: Discard(len(body)+5) does that.
-func (r *Reader) Message(limit int) (kind byte, body []byte, err error) {
-	kind, size, err := r.Head()
-	if err != nil {
-		return 0, nil, err
-	}
-	if size > limit {
-		return 0, nil, fmt.Errorf("a message of %d bytes, the limit is %d: %w", size, limit, ErrMalformed)
-	}
-	if err := r.Need(size); err != nil {
-		return 0, nil, err
-	}
-	return kind, r.Buffered()[head:size], nil
-}
 
 // Head takes the head of a message apart; b has at least 5 bytes. size counts the head.
 func Head(b []byte) (kind byte, size int, err error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ func TestLogin(t *testing.T) {
 					return
 				}
 				defer conn.Close()
-				o, err := pgwire.Accept(conn, pgwire.NewReader(conn, 512))
+				o, err := pgwire.Accept(conn, pgwire.NewReader(conn, pgwire.NewBuffers(512)))
 				if err == nil && c.plain {
 					err = o.Client.CheckPlain("pässword")
 				} else if err == nil {
@@ -55,11 +56,11 @@ func TestLogin(t *testing.T) {
 				if err != nil {
 					conn.Write((&pgwire.Failure{Severity: "FATAL", Code: "28P01", Message: "no"}).Append(nil))
 				} else {
-					err = o.Client.Welcome(map[string]string{"a": "b"}, [8]byte{1, 2, 3})
+					err = o.Client.Welcome(maps.All(map[string]string{"a": "b"}), [8]byte{1, 2, 3})
 				}
 				served <- err
 			}()
-			login := pgwire.Login{User: "u", Password: c.knows, Database: "d", Buffer: 512, Dial: func(ctx context.Context) (net.Conn, error) {
+			login := pgwire.Login{User: "u", Password: c.knows, Database: "d", Buffers: pgwire.NewBuffers(512), Dial: func(ctx context.Context) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
 			}}
 			s, err := login.Connect(t.Context())
@@ -95,7 +96,7 @@ func FuzzAccept(f *testing.F) {
 	v := pgwire.NewVerifier("x")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c := pipe{Reader: bytes.NewReader(data)}
-		o, err := pgwire.Accept(c, pgwire.NewReader(c, 64))
+		o, err := pgwire.Accept(c, pgwire.NewReader(c, pgwire.NewBuffers(64)))
 		if err == nil && o.Client != nil {
 			if o.Client.CheckScram(v) == nil {
 				t.Error("a client got in without the password")
@@ -109,7 +110,7 @@ func FuzzConnect(f *testing.F) {
 	f.Add([]byte("R\x00\x00\x00\x17\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00R\x00\x00\x00\x10\x00\x00\x00\x0br=,s=,i="))
 	f.Add((&pgwire.Failure{Code: "28P01", Message: "m"}).Append(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l := pgwire.Login{User: "u", Buffer: 64, Dial: func(context.Context) (net.Conn, error) { return pipe{Reader: bytes.NewReader(data)}, nil }}
+		l := pgwire.Login{User: "u", Buffers: pgwire.NewBuffers(64), Dial: func(context.Context) (net.Conn, error) { return pipe{Reader: bytes.NewReader(data)}, nil }}
 		if s, err := l.Connect(context.Background()); err == nil {
 			s.Conn.Close()
 		}

@@ -32,7 +32,7 @@ type Login struct {
 	Password string
 	Database string
 	Settings map[string]string // further parameters of the startup message
-	Buffer   int               // of the reader, in bytes
+	Buffers  *Buffers          // of the reader; has to be given
 }
 
 // Server is a connection to a server that has logged in. Not safe for concurrent use.
@@ -56,7 +56,8 @@ func (l *Login) Connect(ctx context.Context) (*Server, error) {
 		c.SetDeadline(t)
 	}
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
-	s := &Server{Conn: c, In: NewReader(c, l.Buffer), Parameters: map[string]string{}}
+	c = NewSocket(c)
+	s := &Server{Conn: c, In: NewReader(c, l.Buffers), Parameters: map[string]string{}}
 	err = s.login(l)
 	if !stop() && err == nil {
 		err = ctx.Err()

@@ -75,7 +75,7 @@ const (
 // serveBinding takes the connections of a script. The runtime asks for each with CONNECT, then the
 // script's own driver speaks.
 func (p *Hyperdrive) serveBinding(ctx context.Context, user product.BindingUser, b *spec.WorkerBinding, l net.Listener) {
-	each(ctx, l, maxBound, nil, func(c net.Conn) {
+	p.entrance(ctx, maxBound, nil).each(l, func(life context.Context, c net.Conn) {
 		c.SetDeadline(time.Now().Add(loginTime))
 		in := bufio.NewReaderSize(c, 1<<10)
 		r, err := http.ReadRequest(in)
@@ -86,14 +86,18 @@ func (p *Hyperdrive) serveBinding(ctx context.Context, user product.BindingUser,
 		if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
 			return
 		}
-		early, _ := in.Peek(in.Buffered())
-		early = append([]byte{}, early...)
 		if h := p.o.State.Snapshot().StorageOf(user.AccountID).Hyperdrives[bound(b)]; h != nil && !h.Postgres() {
-			p.converseBoundMySQL(ctx, c, user, b)
+			g := p.boundMySQL(user, b)
+			g.Conn, g.Ending = c, ctx
+			p.converseMySQL(life, g)
 			return
 		}
-		p.converse(ctx, &guest{
-			conn: c, in: pgwire.NewReader(&prefixed{early, c}, 4<<10), source: "script " + user.Script,
+		s := pgwire.NewSocket(c)
+		messages := pgwire.NewReader(s, p.buffers)
+		early, _ := in.Peek(in.Buffered())
+		messages.Preload(early)
+		p.converse(life, &guest{
+			conn: s, in: messages, ending: ctx, source: "script " + user.Script,
 			find: func(string) *postgres.Upstream { return p.find(user.AccountID, bound(b)) },
 			check: func(cl *pgwire.Client) error {
 				if cl.User != bound(b) {
@@ -106,29 +110,15 @@ func (p *Hyperdrive) serveBinding(ctx context.Context, user product.BindingUser,
 	})
 }
 
-// prefixed reads what was read already, then goes on.
-type prefixed struct {
-	early []byte
-	from  io.Reader
-}
-
-// Read reads.
-func (r *prefixed) Read(b []byte) (int, error) {
-	if len(r.early) > 0 {
-		n := copy(b, r.early)
-		r.early = r.early[n:]
-		return n, nil
-	}
-	return r.from.Read(b)
-}
-
 // guest is a client that has connected and not logged in yet.
 type guest struct {
 	conn   net.Conn
 	in     *pgwire.Reader
+	ending context.Context //nolint // when it ends the client leaves as soon as it may
 	source string
 	find   func(user string) *postgres.Upstream
 	check  func(*pgwire.Client) error
+	passes bool // it may go on in another process
 	bound  bool // by a binding: may cancel only what runs on that one's pool
 }
 
@@ -155,13 +145,18 @@ func (p *Hyperdrive) converse(ctx context.Context, g *guest) {
 		p.refuse(g.conn, "password", err, &pgwire.Failure{Code: "28P01", Message: "password authentication failed: the user is the ID of a Hyperdrive configuration, with the password that this node made for it"})
 		return
 	}
-	u := g.find(c.User)
+	user := c.User
+	u := g.find(user)
 	if u == nil {
 		p.refuse(g.conn, "password", nil, &pgwire.Failure{Code: "3D000", Message: "this Hyperdrive configuration does not exist, or its database is not PostgreSQL"})
 		return
 	}
 	g.conn.SetDeadline(time.Time{})
-	if err := u.Serve(ctx, c, g.source, func() *postgres.Upstream { return g.find(c.User) }); err != nil && !errors.Is(err, context.Canceled) {
+	own := postgres.Guest{Client: c, Source: g.source, Resolve: func() *postgres.Upstream { return g.find(user) }, Ending: g.ending}
+	if g.passes {
+		own.HandOn = p.handOn(g.conn, user, g.source)
+	}
+	if err := u.Serve(ctx, own); err != nil && !errors.Is(err, context.Canceled) {
 		p.o.Observe.Logger().Debug("client of hyperdrive ended", "error", err)
 	}
 }

@@ -8,10 +8,13 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
+	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"selvage/engine/pgwire"
 	"selvage/engine/seal"
 	"selvage/foundation/clock"
 	"selvage/foundation/observe"
@@ -38,6 +41,8 @@ type Options struct {
 	Wait time.Duration
 	// Clients is how many there may be on a private port at once; 5,000.
 	Clients int
+	// Drain is how long clients in a transaction may take to end it when they have to leave; 30 s.
+	Drain time.Duration
 }
 
 // Hyperdrive is the product. Safe for concurrent use.
@@ -46,7 +51,11 @@ type Hyperdrive struct {
 	memo     *memo.Memo
 	sessions *postgres.Sessions
 	metrics  *metrics
-	secret   [32]byte // of the passwords of bindings; they live as long as this process
+	buffers  *pgwire.Buffers // of clients
+
+	private   gate                                          // the entrance for PostgreSQL
+	successor atomic.Pointer[func() (*net.UnixConn, error)] // reaches the process that goes on with clients; nil if there is none
+	secret    [32]byte                                      // of the passwords of bindings; they live as long as this process
 
 	mu    sync.Mutex           // guards the fields below
 	pools map[string]*upstream // by ID of the configuration
@@ -58,6 +67,9 @@ type Hyperdrive struct {
 const (
 	cacheBytes = 64 << 20
 	maxClients = 5000
+	drainTime  = 30 * time.Second
+
+	clientBuffer = 4 << 10
 )
 
 // New returns Hyperdrive over what is stored already.
@@ -68,7 +80,10 @@ func New(o Options) (*Hyperdrive, error) {
 	if o.Clients == 0 {
 		o.Clients = maxClients
 	}
-	p := &Hyperdrive{o: o, memo: memo.New(o.CacheBytes), sessions: postgres.NewSessions(), pools: map[string]*upstream{}}
+	if o.Drain == 0 {
+		o.Drain = drainTime
+	}
+	p := &Hyperdrive{o: o, private: gate{there: make(chan struct{})}, buffers: pgwire.NewBuffers(clientBuffer), memo: memo.New(o.CacheBytes), sessions: postgres.NewSessions(), pools: map[string]*upstream{}}
 	rand.Read(p.secret[:]) // never fails
 	p.metrics = newMetrics(p)
 	return p, nil

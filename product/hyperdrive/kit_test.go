@@ -37,6 +37,7 @@ type desk struct {
 	owner api.Owner
 	addr  string
 	log   *bytes.Buffer
+	o     hyperdrive.Options
 	end   func()
 }
 
@@ -62,6 +63,7 @@ func newDesk(t testing.TB, o hyperdrive.Options) *desk {
 	d.owner, err = api.Bootstrap(t.Context(), d.state, clock.Clock{}, true)
 	must(t, err)
 	o.Observe = observe.Observer{Log: slog.New(slog.NewTextHandler(d.log, nil)), Metrics: prometheus.NewRegistry(), Events: &observe.Events{}}
+	d.o = o
 	d.hd, err = hyperdrive.New(o)
 	must(t, err)
 	d.state.OnCommit(func(ctx context.Context, s *spec.Snapshot) error {
@@ -87,6 +89,21 @@ func (d *desk) start() {
 	work.Go(func() { d.hd.ServePostgres(ctx, l) })
 	d.end = sync.OnceFunc(func() { cancel(); work.Wait() })
 	d.t.Cleanup(d.end)
+}
+
+// another is a second Hyperdrive over the same store, as of a process that takes over. Its port is another
+// one, too.
+func (d *desk) another(t testing.TB) *hyperdrive.Hyperdrive {
+	t.Helper()
+	d.o.Observe.Metrics = prometheus.NewRegistry()
+	hd, err := hyperdrive.New(d.o)
+	must(t, err)
+	c, err := hd.Prepare(t.Context(), d.state.Snapshot())
+	must(t, err)
+	c.Commit()
+	next := &desk{t: t, hd: hd}
+	next.start()
+	return hd
 }
 
 // got is an answer of the API.

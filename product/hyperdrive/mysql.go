@@ -67,13 +67,13 @@ func (p *Hyperdrive) checkMySQL(ctx context.Context, h *spec.Hyperdrive) error {
 
 // ServeMySQL is ServePostgres for clients of MySQL.
 func (p *Hyperdrive) ServeMySQL(ctx context.Context, l net.Listener) error {
-	return each(ctx, l, p.o.Clients, tooManyMySQL(), func(c net.Conn) {
+	return p.entrance(ctx, p.o.Clients, tooManyMySQL()).each(l, func(life context.Context, c net.Conn) {
 		host, _, err := net.SplitHostPort(c.RemoteAddr().String())
 		if err != nil {
 			host = "local"
 		}
-		p.converseMySQL(ctx, &mysql.Guest{
-			Conn: c, Source: "client " + host,
+		p.converseMySQL(life, &mysql.Guest{
+			Conn: c, Source: "client " + host, Ending: ctx,
 			Password: func(l *mywire.Login) (string, error) { return p.accessPassword(l.User) },
 			Find:     func(l *mywire.Login) (*mysql.Upstream, error) { return p.findMySQL("", l.User) },
 		})
@@ -95,10 +95,10 @@ func (p *Hyperdrive) accessPassword(id string) (string, error) {
 	return string(password), err
 }
 
-// converseBoundMySQL carries one connection of a script.
-func (p *Hyperdrive) converseBoundMySQL(ctx context.Context, c net.Conn, user product.BindingUser, b *spec.WorkerBinding) {
-	p.converseMySQL(ctx, &mysql.Guest{
-		Conn: c, Source: "script " + user.Script,
+// boundMySQL is who has come by a script's binding.
+func (p *Hyperdrive) boundMySQL(user product.BindingUser, b *spec.WorkerBinding) *mysql.Guest {
+	return &mysql.Guest{
+		Source: "script " + user.Script,
 		Password: func(l *mywire.Login) (string, error) {
 			if subtle.ConstantTimeCompare([]byte(l.User), []byte(bound(b))) != 1 {
 				return "", &mywire.Error{Code: 1045, State: "28000", Message: "Access denied: use the user and password of the binding"}
@@ -106,7 +106,7 @@ func (p *Hyperdrive) converseBoundMySQL(ctx context.Context, c net.Conn, user pr
 			return p.bindingPassword(user, b), nil
 		},
 		Find: func(*mywire.Login) (*mysql.Upstream, error) { return p.findMySQL(user.AccountID, bound(b)) },
-	})
+	}
 }
 
 func (p *Hyperdrive) converseMySQL(ctx context.Context, g *mysql.Guest) {

@@ -54,7 +54,7 @@ func newFront(t testing.TB, s *mytest.Server) *front {
 			}
 			open.Go(func() {
 				defer c.Close()
-				_ = mysql.Serve(ctx, &mysql.Guest{Conn: c, Source: c.RemoteAddr().String(), Refused: func(string) {},
+				_ = mysql.Serve(ctx, &mysql.Guest{Conn: c, Source: c.RemoteAddr().String(), Refused: func(string) {}, Ending: ctx,
 					Password: func(l *mywire.Login) (string, error) { return "front", nil },
 					Find:     func(*mywire.Login) (*mysql.Upstream, error) { return f.up, nil }})
 			})

@@ -23,6 +23,7 @@ type Guest struct {
 	Password func(l *mywire.Login) (string, error)    // that it has to prove; an *mywire.Error is told to it
 	Find     func(l *mywire.Login) (*Upstream, error) // called after the login
 	Refused  func(reason string)                      // is told of who does not get in
+	Ending   context.Context                          //nolint // when it ends the client leaves as soon as it is in no transaction
 }
 
 // loginTime is how long a client may take to log in.
@@ -33,7 +34,8 @@ type session struct {
 	u         *Upstream
 	id        uint32
 	client    *mywire.Conn
-	source    string
+	ending    context.Context //nolint // as the guest's
+	wait      *pool.Waiter
 	foundRows bool
 	multi     bool
 	database  string // in use; empty for that of the login at the server
@@ -69,7 +71,7 @@ const greetingVersion = "8.0.36-selvage"
 
 var errEnd = errors.New("client is done")
 
-// Serve carries one client from its login to its end.
+// Serve carries one client from its login to its end, or until ctx ends.
 func Serve(ctx context.Context, g *Guest) error {
 	g.Conn.SetDeadline(time.Now().Add(loginTime))
 	c := mywire.NewConn(g.Conn, buffer)
@@ -84,7 +86,7 @@ func Serve(ctx context.Context, g *Guest) error {
 	}
 	u, err := g.Find(l)
 	if err == nil {
-		_, err = u.serverVersion(ctx, g.Source) // a database that cannot be reached shows at the login
+		_, err = u.serverVersion(ctx, pool.NewWaiter(g.Source)) // a database that cannot be reached shows at the login
 	}
 	if err != nil {
 		g.Refused("database")
@@ -95,7 +97,7 @@ func Serve(ctx context.Context, g *Guest) error {
 	}
 	g.Conn.SetDeadline(time.Time{})
 	s := &session{
-		u: u, id: thread, client: c, source: g.Source, foundRows: l.Caps&mywire.CapFoundRows != 0, multi: l.Caps&mywire.CapMultiStatements != 0,
+		u: u, id: thread, client: c, ending: g.Ending, wait: pool.NewWaiter(g.Source), foundRows: l.Caps&mywire.CapFoundRows != 0, multi: l.Caps&mywire.CapMultiStatements != 0,
 		settings: map[string]string{}, statements: map[uint32]*statement{}, texts: pool.Share{Of: &u.held},
 	}
 	defer s.texts.Free()
@@ -104,7 +106,8 @@ func Serve(ctx context.Context, g *Guest) error {
 	u.mu.Unlock()
 	u.counts.clients.Add(1)
 	defer s.end()
-	defer context.AfterFunc(ctx, s.hurry)()
+	defer context.AfterFunc(g.Ending, s.hurry)()
+	defer context.AfterFunc(ctx, s.cut)()
 	for {
 		if err := s.command(ctx); err != nil {
 			if err == errEnd || err == io.EOF {
@@ -134,7 +137,17 @@ func (s *session) hurry() {
 	s.running.Lock()
 	defer s.running.Unlock()
 	if s.server == nil {
-		s.client.SetDeadline(time.Unix(1, 0))
+		s.client.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// cut ends a client whatever it is at.
+func (s *session) cut() {
+	s.running.Lock()
+	defer s.running.Unlock()
+	s.client.SetDeadline(time.Unix(1, 0))
+	if s.server != nil {
+		s.server.SetDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -152,7 +165,7 @@ func (s *session) take(ctx context.Context) error {
 	if s.lease != nil {
 		return nil
 	}
-	l, err := s.u.pool.Get(ctx, s.source)
+	l, err := s.u.pool.Get(ctx, s.wait)
 	if err != nil {
 		return err
 	}
@@ -172,8 +185,14 @@ func (s *session) take(ctx context.Context) error {
 	}
 	s.u.counts.transactions.Add(1)
 	s.running.Lock()
-	defer s.running.Unlock()
 	s.lease, s.server = l, srv
+	if s.ending.Err() != nil { // it waited meanwhile, and may finish what it has begun
+		s.client.SetReadDeadline(time.Time{})
+	}
+	s.running.Unlock()
+	if ctx.Err() != nil { // cut may have missed it
+		s.cut()
+	}
 	return nil
 }
 
@@ -224,12 +243,12 @@ func (s *session) give(reuse bool) {
 }
 
 // settle gives the connection back unless a transaction is open.
-func (s *session) settle(ctx context.Context) error {
+func (s *session) settle() error {
 	if s.server == nil || s.pin || s.server.status&mywire.StatusInTransaction != 0 {
 		return nil
 	}
 	s.give(true)
-	return ctx.Err()
+	return s.ending.Err()
 }
 
 // command carries out one command.
@@ -248,10 +267,11 @@ func (s *session) command(ctx context.Context) error {
 	if err := s.carryOut(ctx, p); err != nil {
 		return err
 	}
-	if err := s.settle(ctx); err != nil {
+	leave := s.settle() // before the client hears of it, and comes with the next one
+	if err := s.client.Flush(); err != nil {
 		return err
 	}
-	return s.client.Flush()
+	return leave
 }
 
 func (s *session) carryOut(ctx context.Context, p []byte) error {

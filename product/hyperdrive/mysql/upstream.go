@@ -147,11 +147,11 @@ func hopeless(err error) bool {
 }
 
 // serverVersion returns what clients are told; the first has to wait for it.
-func (u *Upstream) serverVersion(ctx context.Context, source string) (string, error) {
+func (u *Upstream) serverVersion(ctx context.Context, w *pool.Waiter) (string, error) {
 	if v := u.version.Load(); v != nil {
 		return *v, nil
 	}
-	l, err := u.pool.Get(ctx, source)
+	l, err := u.pool.Get(ctx, w)
 	if err != nil {
 		return "", err
 	}

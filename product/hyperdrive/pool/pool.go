@@ -32,7 +32,6 @@ type Options struct {
 
 const (
 	dialTime   = 10 * time.Second
-	spare      = time.Second // that a wait may last longer than it should
 	firstPause = 50 * time.Millisecond
 	maxPause   = 2 * time.Second
 )
@@ -55,7 +54,7 @@ type Lease struct {
 type Pool struct {
 	o     Options
 	life  context.Context
-	end   context.CancelFunc
+	stop  context.CancelFunc
 	dials sync.WaitGroup
 
 	mu       sync.Mutex // guards the fields below
@@ -97,12 +96,12 @@ func New(o Options) *Pool {
 		o.Waiting = 10_000
 	}
 	p := &Pool{o: o, now: time.Now()}
-	p.life, p.end = context.WithCancel(context.Background())
+	p.life, p.stop = context.WithCancel(context.Background())
 	return p
 }
 
-// Get waits for a connection. source is whom the client belongs to.
-func (p *Pool) Get(ctx context.Context, source string) (*Lease, error) {
+// Get waits for a connection. Without Sweep no wait ends before there is one, or ctx ends.
+func (p *Pool) Get(ctx context.Context, w *Waiter) (*Lease, error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -119,33 +118,34 @@ func (p *Pool) Get(ctx context.Context, source string) (*Lease, error) {
 		return nil, ErrCrowded
 	}
 	since := time.Now()
-	w := &waiter{source: source, done: make(chan struct{}), until: since.Add(p.o.Wait)}
+	w.wait(since.Add(p.o.Wait))
 	p.queue.push(w)
 	p.stats.Waits++
 	p.dialMore()
 	p.mu.Unlock()
-	t := time.NewTimer(p.o.Wait + spare)
-	defer t.Stop()
 	select {
 	case <-w.done:
 	case <-ctx.Done():
 		p.giveUp(w, ctx.Err())
-	case <-t.C: // nobody sweeps any more
-		p.giveUp(w, ErrTimeout)
+		<-w.done
 	}
-	p.mu.Lock()
-	p.stats.Waited += time.Since(since)
-	p.mu.Unlock()
-	return w.lease, w.err
+	return w.got()
 }
 
 // giveUp ends a wait, unless it has just ended well.
-func (p *Pool) giveUp(w *waiter, err error) {
+func (p *Pool) giveUp(w *Waiter, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.queue.remove(w) {
-		w.err = err
+		p.end(w, nil, err)
 	}
+}
+
+// end ends a wait that is not in the queue any more.
+func (p *Pool) end(w *Waiter, l *Lease, err error) {
+	p.stats.Waited += p.o.Wait - time.Until(w.until)
+	w.lease, w.err = l, err
+	w.done <- struct{}{} // has room
 }
 
 // pop returns an idle connection that lives, or nil.
@@ -183,8 +183,7 @@ func (p *Pool) Put(l *Lease, reuse bool) {
 func (p *Pool) offer(l *Lease) {
 	l.used = p.now
 	if w := p.queue.pop(); w != nil {
-		w.lease = l
-		close(w.done)
+		p.end(w, l, nil)
 		return
 	}
 	p.idle = append(p.idle, l)
@@ -245,8 +244,7 @@ func (p *Pool) missed(err error) {
 	if p.o.Hopeless != nil && p.o.Hopeless(err) {
 		p.failures = 1 // the next client tries at once, or nearly
 		for w := p.queue.pop(); w != nil; w = p.queue.pop() {
-			w.err = err
-			close(w.done)
+			p.end(w, nil, err)
 		}
 	}
 }
@@ -259,12 +257,12 @@ func (p *Pool) Sweep(now time.Time) {
 	second := now.Unix() != p.now.Unix()
 	p.now = now
 	for _, w := range p.queue.expired(now) {
-		w.err = ErrTimeout
+		err := ErrTimeout
 		if p.failed != nil {
-			w.err = fmt.Errorf("%w; the last attempt to connect failed: %w", ErrTimeout, p.failed)
+			err = fmt.Errorf("%w; the last attempt to connect failed: %w", ErrTimeout, p.failed)
 		}
 		p.stats.Timeouts++
-		close(w.done)
+		p.end(w, nil, err)
 	}
 	if !second {
 		return
@@ -302,10 +300,9 @@ func (p *Pool) Stats() Stats {
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
-	p.end()
+	p.stop()
 	for w := p.queue.pop(); w != nil; w = p.queue.pop() {
-		w.err = ErrClosed
-		close(w.done)
+		p.end(w, nil, ErrClosed)
 	}
 	for _, l := range p.idle {
 		p.drop(l)

@@ -10,6 +10,7 @@ import (
 	"selvage/engine/pgwire"
 	"selvage/product/hyperdrive/memo"
 	"selvage/product/hyperdrive/pgsql"
+	"selvage/product/hyperdrive/pool"
 )
 
 // maxAnswer is the size of the largest answer that is remembered.
@@ -274,15 +275,15 @@ func (s *session) refresh(b *batch, f *memo.Flight) {
 		f.Done(nil, time.Now())
 		return
 	}
-	r := &session{u: s.u, source: "refresh", own: s.own, initial: s.initial, statements: map[string]*statement{}, unnamed: s.unnamed, tee: &tee{flight: f}, flow: flow{status: 'I'}}
+	r := &session{u: s.u, wait: pool.NewWaiter("refresh"), own: s.own, initial: s.initial, statements: map[string]*statement{}, unnamed: s.unnamed, tee: &tee{flight: f}, flow: flow{status: 'I'}}
 	maps.Copy(r.statements, map[string]*statement{b.name: b.st})
 	sent := bytes.Clone(s.in.Buffered()[:b.size])
-	r.in = pgwire.NewReader(bytes.NewReader(sent), len(sent))
+	r.in = pgwire.NewReader(bytes.NewReader(sent), pgwire.NewBuffers(len(sent)))
 	l.work.Go(func() {
 		defer func() { <-l.refreshes }()
 		ctx, cancel := context.WithTimeout(context.Background(), refreshTime)
 		defer cancel()
-		r.ctx = ctx
+		r.ctx, r.ending = ctx, ctx
 		defer context.AfterFunc(ctx, r.abandon)()
 		_ = r.serve()
 		r.leave()
@@ -290,12 +291,15 @@ func (s *session) refresh(b *batch, f *memo.Flight) {
 	})
 }
 
-// abandon ends a refresh that takes too long.
+// abandon ends a session whose time is over.
 func (s *session) abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.srv != nil {
 		s.srv.canceled.Store(true)
 		s.srv.Conn.SetDeadline(time.Unix(1, 0))
+	}
+	if s.client != nil {
+		s.client.SetDeadline(time.Unix(1, 0))
 	}
 }

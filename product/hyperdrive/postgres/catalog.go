@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"selvage/product/hyperdrive/pgsql"
+	"selvage/product/hyperdrive/pool"
 )
 
 // catalog is what an upstream's own catalogue says may be remembered: functions all of which by that
@@ -62,7 +63,7 @@ func (u *Upstream) cacheable(ctx context.Context, query string) bool {
 }
 
 func (u *Upstream) load(ctx context.Context) (map[string]bool, error) {
-	l, err := u.pool.Get(ctx, "catalogue")
+	l, err := u.pool.Get(ctx, pool.NewWaiter("catalogue"))
 	if err != nil {
 		return nil, err
 	}

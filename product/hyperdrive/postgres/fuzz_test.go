@@ -54,7 +54,7 @@ func FuzzSession(f *testing.F) {
 		c := pipe{Reader: bytes.NewReader(client)}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		_ = u.Serve(ctx, &pgwire.Client{Conn: c, In: pgwire.NewReader(c, 64), User: "u"}, "test", nil)
+		_ = u.Serve(ctx, postgres.Guest{Client: &pgwire.Client{Conn: c, In: pgwire.NewReader(c, pgwire.NewBuffers(64)), User: "u"}, Source: "test", Ending: t.Context()})
 		if ctx.Err() != nil {
 			t.Error("the session did not end")
 		}

@@ -175,7 +175,8 @@ func (s *session) note(c *class) error {
 		s.srv.dirty = true
 	}
 	if len(c.Sets) > 0 || c.ResetAll || c.Forgets {
-		s.pending = append(s.pending, pendingSet{c, s.sent})
+		own := *c
+		s.pending = append(s.pending, pendingSet{&own, s.sent})
 	}
 	return nil
 }
@@ -187,7 +188,7 @@ func (s *session) put(b []byte) { s.srv.out = append(s.srv.out, b...) }
 func (s *session) endBatch(kind byte) {
 	s.mu.Lock()
 	s.open = false
-	s.kinds = append(s.kinds, kind)
+	s.kinds.push(kind)
 	s.syncs++
 	s.sent++
 	s.mu.Unlock()
@@ -367,7 +368,7 @@ func (s *session) parse(size int) error {
 func (s *session) expect(r reply) {
 	s.mu.Lock()
 	r.batch = s.sent
-	s.replies = append(s.replies, r)
+	s.replies.push(r)
 	s.mu.Unlock()
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"unsafe"
 
 	"selvage/engine/pgwire"
 	"selvage/product/hyperdrive/pgsql"
@@ -11,7 +12,14 @@ import (
 
 type class = pgsql.Class
 
-func classify(text []byte) class { return pgsql.Classify(string(text)) }
+// classify reads a text that may change afterwards. Few texts leave something in what is said of them.
+func classify(text []byte) class {
+	c := pgsql.Classify(unsafe.String(unsafe.SliceData(text), len(text)))
+	if len(c.Sets) > 0 || c.Drops != "" {
+		return pgsql.Classify(string(text))
+	}
+	return c
+}
 
 // inspected tells which messages of the server are read; the others are passed on as they come.
 func inspected(kind byte) bool {
@@ -98,11 +106,11 @@ func (s *session) reply(srv *server, v *sieve, kind byte, from, to int) {
 	body := v.b[from+5 : to]
 	switch kind {
 	case '1', '3':
-		if len(s.replies) == 0 {
+		r, ok := s.replies.first()
+		if !ok {
 			break
 		}
-		r := s.replies[0]
-		s.replies = s.replies[1:]
+		s.replies.pop()
 		if p := srv.prepared[r.name]; p != nil {
 			p.certain = true
 		}
@@ -117,8 +125,8 @@ func (s *session) reply(srv *server, v *sieve, kind byte, from, to int) {
 		}
 	case 'G', 'W':
 		s.copying = true
-		if len(s.kinds) > 0 && s.kinds[0] == 'S' { // the server skips that Sync: the batch goes on
-			s.kinds = s.kinds[1:]
+		if kind, _ := s.kinds.first(); kind == 'S' { // the server skips that Sync: the batch goes on
+			s.kinds.pop()
 			s.syncs--
 			s.seen++
 			s.open = true
@@ -166,17 +174,15 @@ func (s *session) settled(srv *server, body []byte) {
 	if s.syncs > 0 {
 		s.syncs--
 	}
-	if len(s.kinds) > 0 {
-		s.kinds = s.kinds[1:]
-	}
+	s.kinds.pop()
 	s.copying = false
 	s.u.counts.queries.Add(1)
 	// What was expected of this batch and did not come, because of an error, comes no more.
-	for len(s.replies) > 0 && s.replies[0].batch <= batch {
-		if p := srv.prepared[s.replies[0].name]; p != nil && !p.certain && p.batch == s.replies[0].batch {
-			delete(srv.prepared, s.replies[0].name)
+	for r, ok := s.replies.first(); ok && r.batch <= batch; r, ok = s.replies.first() {
+		if p := srv.prepared[r.name]; p != nil && !p.certain && p.batch == r.batch {
+			delete(srv.prepared, r.name)
 		}
-		s.replies = s.replies[1:]
+		s.replies.pop()
 	}
 	if s.erred {
 		srv.unnamed = nil

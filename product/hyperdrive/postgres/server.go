@@ -3,7 +3,6 @@ package postgres
 import (
 	"crypto/tls"
 	"fmt"
-	"net"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -64,26 +63,20 @@ func (s *server) Alive() bool {
 
 // Close hangs up at once.
 func (s *server) Close() error {
-	c := s.Conn
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn() // no farewell that could block
+	if t, ok := s.Conn.(*tls.Conn); ok {
+		return t.NetConn().Close() // no farewell that could block
 	}
 	if len(s.out) == 0 && s.skip == 0 {
-		if tc, ok := c.(*net.TCPConn); ok && c == s.Conn {
-			tc.SetWriteDeadline(time.Now().Add(time.Millisecond))
-			tc.Write([]byte{'X', 0, 0, 0, 4})
-		}
+		s.Conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
+		_, _ = s.Conn.Write([]byte{'X', 0, 0, 0, 4})
 	}
-	return c.Close()
+	return s.Conn.Close()
 }
 
-// flush sends what waits to be sent.
-func (s *server) flush() error {
-	if len(s.out) == 0 {
-		return nil
-	}
-	_, err := s.Conn.Write(s.out)
-	if s.out = s.out[:0]; cap(s.out) > 4*serverBuffer {
+// exchange sends what waits to be sent, and reads what the server says.
+func (s *server) exchange() error {
+	left, err := s.In.Exchange(s.out)
+	if s.out = append(s.out[:0], left...); cap(s.out) > 4*serverBuffer && len(s.out) == 0 {
 		s.out = nil
 	}
 	return err

@@ -22,8 +22,10 @@ import (
 type session struct {
 	u       *Upstream
 	resolve func() *Upstream // after u was closed; nil if there is none any more
-	source  string
-	ctx     context.Context //nolint // of the connection: a session lives as long as it
+	ctx     context.Context  //nolint // of the connection: a session lives as long as it
+	ending  context.Context  //nolint // ends before: who is in no transaction then leaves
+	handOn  func(*State) bool
+	wait    *pool.Waiter
 	in      *pgwire.Reader
 	client  net.Conn // nil: a refresh of the cache
 	key     [8]byte
@@ -56,15 +58,15 @@ type flow struct {
 	lease    *pool.Lease
 	srv      *server
 	pumping  bool
-	open     bool   // a batch was begun and has no end yet
-	syncs    int    // ReadyForQuery expected
-	sent     int    // batches ended so far, for replies
-	seen     int    // of those, answered
-	copying  bool   // the server wants data of the client
-	holding  bool   // serve passes on data of a COPY
-	kinds    []byte // of the batches under way: Q, S, F
-	status   byte   // of the transaction: I, T, E
-	replies  []reply
+	open     bool       // a batch was begun and has no end yet
+	syncs    int        // ReadyForQuery expected
+	sent     int        // batches ended so far, for replies
+	seen     int        // of those, answered
+	copying  bool       // the server wants data of the client
+	holding  bool       // serve passes on data of a COPY
+	kinds    line[byte] // of the batches under way: Q, S, F
+	status   byte       // of the transaction: I, T, E
+	replies  line[reply]
 	refusals []string
 	pending  []pendingSet
 	erred    bool // in the batch being answered
@@ -87,16 +89,45 @@ type pendingSet struct {
 
 var errFarewell = errors.New("the client said goodbye")
 
-// Serve carries a client that has proven who it is, until it leaves or ctx ends. resolve finds the
-// upstream again when u was closed. The error is for the log.
-func (u *Upstream) Serve(ctx context.Context, c *pgwire.Client, source string, resolve func() *Upstream) error {
-	s := &session{u: u, resolve: resolve, source: source, ctx: ctx, in: c.In, client: c.Conn, own: noSettings, statements: map[string]*statement{}, texts: pool.Share{Of: &u.held}, flow: flow{status: 'I'}}
+// Guest is a client that has proven who it is.
+type Guest struct {
+	Client  *pgwire.Client
+	Source  string           // whom it belongs to: who waits is served source by source
+	Resolve func() *Upstream // finds the upstream again when it was closed; nil: there is no other
+	Ending  context.Context  //nolint // when it ends the client leaves as soon as it is in no transaction
+	// HandOn gives the client, who would have to leave, to another process; false if it does not take
+	// it. It may be nil.
+	HandOn func(*State) bool
+}
+
+// Serve carries a client until it leaves or ctx ends. The error is for the log.
+func (u *Upstream) Serve(ctx context.Context, g Guest) error {
+	s := u.session(ctx, g)
 	defer s.texts.Free()
 	u.counts.clients.Add(1)
 	defer func() { s.u.counts.clients.Add(-1) }() // it may have moved
-	params, err := u.parameters(ctx, source)
+	defer u.o.Sessions.remove(s)
+	if err := s.welcome(g.Client); err != nil {
+		return err
+	}
+	return s.run()
+}
+
+// run serves the client until it is gone.
+func (s *session) run() error {
+	err := s.serve()
+	s.leave()
+	if err == errPassed {
+		return nil
+	}
+	return err
+}
+
+// welcome lets a client in. What it said to begin with is not kept.
+func (s *session) welcome(c *pgwire.Client) error {
+	params, err := s.u.parameters(s.ctx, s.wait)
 	if err == nil {
-		s.initial, err = u.startup(c.Settings, params)
+		s.initial, err = s.u.startup(c.Settings, params)
 	}
 	if err != nil {
 		f := failure(err)
@@ -105,22 +136,18 @@ func (u *Upstream) Serve(ctx context.Context, c *pgwire.Client, source string, r
 		return err
 	}
 	s.own = s.initial
-	s.key = u.o.Sessions.add(s)
-	defer u.o.Sessions.remove(s)
-	shown := map[string]string{}
-	for k, v := range params {
-		shown[k] = v
-		if want, ok := lookup(c.Settings, k); ok {
-			shown[k] = want
+	s.key = s.u.o.Sessions.add(s)
+	shown := func(yield func(name, value string) bool) {
+		for k, v := range params {
+			if want, ok := lookup(c.Settings, k); ok {
+				v = want
+			}
+			if !yield(k, v) {
+				return
+			}
 		}
 	}
-	if err := c.Welcome(shown, s.key); err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, s.hangUpIdle)()
-	err = s.serve()
-	s.leave()
-	return err
+	return c.Welcome(shown, s.key)
 }
 
 // hangUpIdle ends a client that is not in a transaction; others when theirs has ended.
@@ -135,9 +162,20 @@ func (s *session) hangUpIdle() {
 
 func (s *session) serve() error {
 	for {
-		if s.ctx.Err() != nil && s.idle() && s.client != nil {
-			s.fatal(&pgwire.Failure{Code: "57P01", Message: "this node is shutting down; connect again"})
+		if s.ctx.Err() != nil {
 			return s.ctx.Err()
+		}
+		if len(s.in.Buffered()) < 5 {
+			if err := s.settle(); err != nil {
+				return s.ended(err)
+			}
+		}
+		if s.client != nil && s.ending.Err() != nil && s.idle() {
+			if s.passed() {
+				return errPassed
+			}
+			s.fatal(&pgwire.Failure{Code: "57P01", Message: "this node is shutting down; connect again"})
+			return s.ending.Err()
 		}
 		if err := s.need(5); err != nil {
 			if s.farewell(err) {
@@ -163,7 +201,7 @@ func (s *session) serve() error {
 
 // farewell tells whether a read ended because the node ends; who is in a transaction reads on.
 func (s *session) farewell(err error) bool {
-	if s.client == nil || !errors.Is(err, os.ErrDeadlineExceeded) || s.ctx.Err() == nil {
+	if s.client == nil || !errors.Is(err, os.ErrDeadlineExceeded) || s.ending.Err() == nil || s.ctx.Err() != nil {
 		return false
 	}
 	s.mu.Lock()
@@ -264,9 +302,6 @@ func (s *session) settle() error {
 	if syncs == 0 {
 		return nil
 	}
-	if err := srv.flush(); err != nil {
-		return s.lost(err)
-	}
 	return s.take(srv)
 }
 
@@ -291,7 +326,8 @@ func (s *session) sendAndPump(srv *server) error {
 	return nil
 }
 
-// take brings answers until all have come, the server waits for more, or the watch interferes.
+// take sends what waits and brings answers until all have come, the server waits for more, or the watch
+// interferes.
 func (s *session) take(srv *server) error {
 	s.turns.Add(1)
 	s.waiting.Store(true)
@@ -302,20 +338,16 @@ func (s *session) take(srv *server) error {
 			return err
 		}
 		s.mu.Lock()
-		if s.copying { // both sides may speak now
-			s.pump(srv)
-			s.mu.Unlock()
-			return nil
-		}
+		copying := s.copying // both sides may speak then
 		s.mu.Unlock()
-		err = srv.In.Fill()
+		if copying {
+			return s.sendAndPump(srv)
+		}
+		err = srv.exchange()
 		if s.poked.CompareAndSwap(true, false) {
 			srv.Conn.SetReadDeadline(time.Time{})
 			if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-				s.mu.Lock()
-				s.pump(srv)
-				s.mu.Unlock()
-				return nil
+				return s.sendAndPump(srv)
 			}
 		}
 		if err != nil {
@@ -373,8 +405,10 @@ func (s *session) release() {
 		srv.Conn.SetReadDeadline(time.Time{})
 	}
 	s.u.counts.transactions.Add(1)
-	s.replies, s.refusals, s.pending = s.replies[:0], s.refusals[:0], s.pending[:0]
-	s.kinds, s.srv = s.kinds[:0], nil
+	s.refusals, s.pending = s.refusals[:0], s.pending[:0]
+	s.replies.clear()
+	s.kinds.clear()
+	s.srv = nil
 	s.u.pool.Put(s.lease, !srv.canceled.Load())
 	s.lease = nil
 }
@@ -400,6 +434,9 @@ func (s *session) pumpAll(srv *server) {
 		if err == nil && s.settledAll() {
 			s.release()
 			s.pumping = false
+			if s.client != nil && s.srv == nil && s.ending.Err() != nil { // serve waits for the next message
+				s.client.SetReadDeadline(time.Unix(1, 0))
+			}
 			s.mu.Unlock()
 			return
 		}
@@ -458,14 +495,14 @@ func (s *session) begin() (ok bool, err error) {
 	}
 	s.mu.Unlock()
 	// Nothing is on its way, so that the client may be written to from here.
-	lease, err := s.u.pool.Get(s.ctx, s.source)
+	lease, err := s.u.pool.Get(s.ctx, s.wait)
 	for err == pool.ErrClosed && s.resolve != nil {
 		next := s.resolve()
 		if next == nil || next == s.u {
 			break
 		}
 		s.move(next)
-		lease, err = s.u.pool.Get(s.ctx, s.source)
+		lease, err = s.u.pool.Get(s.ctx, s.wait)
 	}
 	if err != nil {
 		return false, s.refuse(err)
@@ -484,6 +521,9 @@ func (s *session) begin() (ok bool, err error) {
 	s.lease, s.srv = lease, srv
 	s.open, s.syncs, s.erred, s.rolled = true, 0, false, false
 	s.mu.Unlock()
+	if s.ctx.Err() != nil { // who abandons sessions may have missed it
+		s.abandon()
+	}
 	return true, nil
 }
 

@@ -37,9 +37,26 @@ func (l *Sessions) add(s *session) (key [8]byte) {
 
 func (l *Sessions) remove(s *session) {
 	l.mu.Lock()
-	delete(l.byKey, s.key)
+	if l.byKey[s.key] == s {
+		delete(l.byKey, s.key)
+	}
 	delete(l.seen, s)
 	l.mu.Unlock()
+}
+
+// Leave ends clients whose context has ended, and those whose Ending has and that are in no transaction.
+// Call it when one of these ends.
+func (l *Sessions) Leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.byKey {
+		switch {
+		case s.ctx.Err() != nil:
+			s.abandon()
+		case s.ending.Err() != nil:
+			s.hangUpIdle()
+		}
+	}
 }
 
 // cancelTime is how long a cancel request may take.

@@ -59,7 +59,6 @@ type counts struct {
 // Sizes of what is kept.
 const (
 	serverBuffer  = 16 << 10
-	clientBuffer  = 4 << 10
 	maxInspect    = 1 << 20 // of a message that is read as a whole
 	maxStatements = 4096    // known to an upstream
 	maxKnown      = 8 << 20 // bytes of these
@@ -70,7 +69,7 @@ const (
 
 // NewUpstream returns an upstream; Close ends it.
 func NewUpstream(o Options) *Upstream {
-	o.Login.Buffer = serverBuffer
+	o.Login.Buffers = pgwire.NewBuffers(serverBuffer)
 	u := &Upstream{o: o, statements: map[[16]byte]*statement{}, settings: map[string]*settings{}}
 	u.pool = pool.New(pool.Options{Dial: u.dial, Limit: o.Limit, Wait: o.Wait, Hopeless: hopeless})
 	return u
@@ -165,11 +164,11 @@ func hopeless(err error) bool {
 }
 
 // parameters returns what the server says of itself; the first client has to wait for that.
-func (u *Upstream) parameters(ctx context.Context, source string) (map[string]string, error) {
+func (u *Upstream) parameters(ctx context.Context, w *pool.Waiter) (map[string]string, error) {
 	if p := u.params.Load(); p != nil {
 		return *p, nil
 	}
-	l, err := u.pool.Get(ctx, source)
+	l, err := u.pool.Get(ctx, w)
 	if err != nil {
 		return nil, err
 	}
