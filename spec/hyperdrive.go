@@ -51,6 +51,8 @@ const (
 // HyperdriveMTLS says how the connection to the database is encrypted.
 type HyperdriveMTLS struct {
 	SSLMode string `json:"sslmode,omitempty"` // disable, require, verify-ca, verify-full; empty: TLS if there is any
+	CA      string `json:"ca,omitempty"`      // ID of an MTLSCertificate, in place of those the system trusts
+	Client  string `json:"client,omitempty"`  // ID of an MTLSCertificate that the database is shown
 }
 
 // Bounds of Hyperdrive.Limit, and its default.

@@ -78,6 +78,8 @@ var kinds = map[Kind]kind{
 	KindQueueConsumer: {decodeAs[QueueConsumer], applyQueueConsumer},
 	KindHyperdrive:    {decodeAs[Hyperdrive], applyHyperdrive},
 	KindQuotas:        {decodeAs[Quotas], applyQuotas},
+
+	KindMTLSCertificate: {decodeAs[MTLSCertificate], applyMTLSCertificate},
 }
 
 // Decode reads a stored noun. Unknown fields are kept out silently here, for an older program must

@@ -10,6 +10,8 @@ type AccountStorage struct {
 	Consumers   map[string]*QueueConsumer // by ID
 	Hyperdrives map[string]*Hyperdrive    // by ID
 	Quotas      *Quotas                   // nil: the defaults hold
+
+	Certificates map[string]*MTLSCertificate // that databases are verified by, and shown; by ID
 }
 
 // noStorage stands for an account without any. Never changed.
@@ -43,6 +45,9 @@ func (a *AccountStorage) nouns() []Noun {
 	}
 	for _, h := range a.Hyperdrives {
 		all = append(all, h)
+	}
+	for _, m := range a.Certificates {
+		all = append(all, m)
 	}
 	if a.Quotas != nil {
 		all = append(all, a.Quotas)
@@ -102,6 +107,10 @@ func applyQueueConsumer(e *edit, c Change) {
 
 func applyHyperdrive(e *edit, c Change) {
 	put(ownMap(e, c.Key.Scope, c.Key.Kind, &e.storage(c.Key.Scope).Hyperdrives), c.Key.ID, c.Noun)
+}
+
+func applyMTLSCertificate(e *edit, c Change) {
+	put(ownMap(e, c.Key.Scope, c.Key.Kind, &e.storage(c.Key.Scope).Certificates), c.Key.ID, c.Noun)
 }
 
 func applyQuotas(e *edit, c Change) {

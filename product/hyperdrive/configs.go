@@ -24,7 +24,7 @@ var (
 func (p *Hyperdrive) Routes() []product.Route {
 	const all, one = "/accounts/{account_id}/hyperdrive/configs", "/accounts/{account_id}/hyperdrive/configs/{hyperdrive_id}"
 	const own = "/accounts/{account_id}/selvage/hyperdrive/configs/{hyperdrive_id}"
-	return []product.Route{
+	return append(p.certificateRoutes(), []product.Route{
 		{Method: "GET", Path: all, Permission: read, Summary: "List the Hyperdrive configurations of an account.", Handle: p.list},
 		{Method: "POST", Path: all, Permission: write, Summary: "Make a Hyperdrive configuration; the database has to answer.", Handle: p.create},
 		{Method: "GET", Path: one, Permission: read, Summary: "Show a Hyperdrive configuration.", Handle: p.show},
@@ -34,7 +34,7 @@ func (p *Hyperdrive) Routes() []product.Route {
 		{Method: "GET", Path: own + "/credentials", Permission: write, Summary: "Show how to log in to a Hyperdrive configuration on the private port.", Handle: p.credentials},
 		{Method: "POST", Path: own + "/credentials", Permission: write, Summary: "Make a new password for the private port; the old one is worth nothing from then on.", Handle: p.rotate},
 		{Method: "GET", Path: own + "/stats", Permission: read, Summary: "Show clients, connections, waits and cache hits of a Hyperdrive configuration on this node.", Handle: p.stats},
-	}
+	}...)
 }
 
 // reply is a configuration as the API shows it.
@@ -64,7 +64,9 @@ type cachingReply struct {
 }
 
 type mtlsReply struct {
-	SSLMode string `json:"sslmode"`
+	CA      string `json:"ca_certificate_id,omitempty"`
+	Client  string `json:"mtls_certificate_id,omitempty"`
+	SSLMode string `json:"sslmode,omitempty"`
 }
 
 func asReply(h *spec.Hyperdrive) reply {
@@ -82,8 +84,8 @@ func asReply(h *spec.Hyperdrive) reply {
 			r.Caching.Stale = &stale
 		}
 	}
-	if h.MTLS.SSLMode != "" {
-		r.MTLS = &mtlsReply{h.MTLS.SSLMode}
+	if m := h.MTLS; m != (spec.HyperdriveMTLS{}) {
+		r.MTLS = &mtlsReply{m.CA, m.Client, m.SSLMode}
 	}
 	return r
 }
@@ -117,8 +119,8 @@ type cachingInput struct {
 }
 
 type mtlsInput struct {
-	CA      string  `json:"ca_certificate_id"`
-	Client  string  `json:"mtls_certificate_id"`
+	CA      *string `json:"ca_certificate_id"`
+	Client  *string `json:"mtls_certificate_id"`
 	SSLMode *string `json:"sslmode"`
 }
 
@@ -134,14 +136,6 @@ func decode(c *product.Call) (*input, error) {
 			return nil, fault.New(fault.Unsupported, "Databases behind Cloudflare Access are not supported: give host and port of a database that this node reaches itself.").At("origin.access_client_id")
 		case o.ServiceID != "":
 			return nil, fault.New(fault.Unsupported, "Workers VPC services are not supported: give host and port of a database that this node reaches itself.").At("origin.service_id")
-		}
-	}
-	if m := in.MTLS; m != nil {
-		switch {
-		case m.CA != "":
-			return nil, fault.New(fault.Unsupported, "Certificate authorities of your own are not supported: certificates of databases are verified by those that this node's system trusts, and by its origin CA. Leave ca_certificate_id out.").At("mtls.ca_certificate_id")
-		case m.Client != "":
-			return nil, fault.New(fault.Unsupported, "Client certificates are not supported: leave mtls_certificate_id out.").At("mtls.mtls_certificate_id")
 		}
 	}
 	return in, nil
@@ -168,8 +162,10 @@ func (in *input) apply(h *spec.Hyperdrive) (password *string) {
 			h.Caching.Stale = c.Stale
 		}
 	}
-	if in.MTLS != nil {
-		set(&h.MTLS.SSLMode, in.MTLS.SSLMode)
+	if m := in.MTLS; m != nil {
+		set(&h.MTLS.SSLMode, m.SSLMode)
+		set(&h.MTLS.CA, m.CA)
+		set(&h.MTLS.Client, m.Client)
 	}
 	h.Origin.Host = strings.Trim(h.Origin.Host, "[]")
 	if h.Origin.Port == 0 {
@@ -263,6 +259,9 @@ func (p *Hyperdrive) save(ctx context.Context, c *product.Call, h *spec.Hyperdri
 	if err := h.Validate(); err != nil {
 		return product.Reply{}, badConfig(err)
 	}
+	if err := checkCertificates(p.o.State.Snapshot().StorageOf(h.AccountID), h); err != nil {
+		return product.Reply{}, err
+	}
 	if password == nil && len(h.Origin.Sealed) == 0 {
 		return product.Reply{}, fault.New(fault.Invalid, "A Hyperdrive configuration needs the password to log in with at the database.").WithCode(codeBadConfig).At("origin.password")
 	}
@@ -281,6 +280,9 @@ func (p *Hyperdrive) save(ctx context.Context, c *product.Call, h *spec.Hyperdri
 			if other.Name == h.Name && id != h.ID {
 				return fault.New(fault.Conflict, "The account has a Hyperdrive configuration named %.80q already; choose another name.", h.Name).WithCode(codeNameTaken).At("name")
 			}
+		}
+		if err := checkCertificates(tx.Snapshot().StorageOf(h.AccountID), h); err != nil {
+			return err
 		}
 		if own[h.ID] == nil {
 			if c.Params["hyperdrive_id"] != "" {

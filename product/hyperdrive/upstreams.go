@@ -160,26 +160,26 @@ func sealContext(accountID, id, what string) []byte {
 	return []byte("hyperdrive/" + accountID + "/" + id + "/" + what)
 }
 
-// login opens the password of a configuration.
+// login says how to reach the database of a configuration.
 func (p *Hyperdrive) login(h *spec.Hyperdrive) (pgwire.Login, error) {
 	password, err := p.o.Seal.Open(h.Origin.Sealed, sealContext(h.AccountID, h.ID, "origin"))
 	if err != nil {
 		return pgwire.Login{}, err
 	}
-	return p.loginWith(h, string(password)), nil
-}
-
-// loginWith says how to reach the database of a configuration.
-func (p *Hyperdrive) loginWith(h *spec.Hyperdrive, password string) pgwire.Login {
-	l := pgwire.Login{User: h.Origin.User, Password: password, Database: h.Origin.Database,
+	l := pgwire.Login{User: h.Origin.User, Password: string(password), Database: h.Origin.Database,
 		Settings: map[string]string{"application_name": "Selvage Hyperdrive"}}
 	address := net.JoinHostPort(h.Origin.Host, strconv.Itoa(h.Origin.Port))
 	account := h.AccountID
 	l.Dial = func(ctx context.Context) (net.Conn, error) { return p.dial(ctx, account, address) }
 	if h.MTLS.SSLMode != "disable" {
-		l.TLS, l.Optional = p.tls(h), h.MTLS.SSLMode == ""
+		own, err := p.shown(h)
+		if err != nil {
+			return l, err
+		}
+		l.TLS, l.Optional = p.tls(h), h.MTLS.SSLMode == "" && own == nil
+		l.TLS.Certificates = own
 	}
-	return l
+	return l, nil
 }
 
 // errForbidden says that the operator does not let accounts connect to an address.
@@ -205,13 +205,14 @@ func (p *Hyperdrive) dial(ctx context.Context, account, address string) (net.Con
 
 // tls says what the certificate of the database has to be.
 func (p *Hyperdrive) tls(h *spec.Hyperdrive) *tls.Config {
-	c := &tls.Config{ServerName: h.Origin.Host, RootCAs: p.o.Roots, MinVersion: tls.VersionTLS12}
+	roots := p.trusted(h)
+	c := &tls.Config{ServerName: h.Origin.Host, RootCAs: roots, MinVersion: tls.VersionTLS12}
 	switch h.MTLS.SSLMode {
 	case "verify-full", "VERIFY_IDENTITY":
 	case "verify-ca", "VERIFY_CA":
 		c.InsecureSkipVerify = true // the name only
 		c.VerifyConnection = func(s tls.ConnectionState) error {
-			o := x509.VerifyOptions{Roots: p.o.Roots, Intermediates: x509.NewCertPool()}
+			o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
 			for _, cert := range s.PeerCertificates[1:] {
 				o.Intermediates.AddCert(cert)
 			}
