@@ -16,7 +16,7 @@ func FuzzRun(f *testing.F) {
 	} {
 		f.Add(sql)
 	}
-	s := open(f, sqlite.Options{Memory: 64 << 20, Limits: sqlite.Limits{Duration: 200 * time.Millisecond, ResultBytes: 1 << 20}})
+	s := open(f, sqlite.Options{Memory: 64 << 20, Limits: sqlite.Limits{Duration: 10 * time.Second, ResultBytes: 1 << 20}})
 	f.Fuzz(func(t *testing.T, sql string) {
 		must(t, s, "CREATE TABLE IF NOT EXISTS alive (n)")
 		for _, one := range sqlite.Split(sql) {
