@@ -56,6 +56,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = h.Close()
 	}
+	if errors.Is(err, net.ErrClosed) { // l was closed already, and its loop has not noticed yet
+		err = nil
+	}
 	<-served
 	return err
 }
