@@ -21,7 +21,7 @@ type tenant struct {
 	params              map[string]string // what the parameters of the API's paths name of it
 	zone, dead          string            // a zone's ID; the name of the queue of its dead letters
 	bookmark            string            // of its database
-	lease, upload, etag string            // of a message it pulled, of an upload to its bucket, of a file it imports
+	lease, etag         string            // of a message it pulled, of a file it imports
 }
 
 // names are parameters that say which of an account's things is meant by a name or a key: another account may
