@@ -15,13 +15,13 @@ import (
 
 // tenant is an account with one of everything that products keep, and a token of its own.
 type tenant struct {
-	process             // as which it calls the API: with its account and token
-	name, tokenID       string
-	words               string            // stand in everything that it keeps
-	params              map[string]string // what the parameters of the API's paths name of it
-	zone, dead          string            // a zone's ID; the name of the queue of its dead letters
-	bookmark            string            // of its database
-	lease, etag         string            // of a message it pulled, of a file it imports
+	process       // as which it calls the API: with its account and token
+	name, tokenID string
+	words         string            // stand in everything that it keeps
+	params        map[string]string // what the parameters of the API's paths name of it
+	zone, dead    string            // a zone's ID; the name of the queue of its dead letters
+	bookmark      string            // of its database
+	lease, etag   string            // of a message it pulled, of a file it imports
 }
 
 // names are parameters that say which of an account's things is meant by a name or a key: another account may
