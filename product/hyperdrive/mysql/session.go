@@ -92,10 +92,6 @@ func Serve(ctx context.Context, g *Guest) error {
 		g.Refused("database")
 		return c.Send(told(err).Append(nil))
 	}
-	if err := c.LetIn(mywire.StatusAutocommit); err != nil {
-		return err
-	}
-	g.Conn.SetDeadline(time.Time{})
 	s := &session{
 		u: u, id: thread, client: c, ending: g.Ending, wait: pool.NewWaiter(g.Source), foundRows: l.Caps&mywire.CapFoundRows != 0, multi: l.Caps&mywire.CapMultiStatements != 0,
 		settings: map[string]string{}, statements: map[uint32]*statement{}, texts: pool.Share{Of: &u.held},
@@ -106,6 +102,11 @@ func Serve(ctx context.Context, g *Guest) error {
 	u.mu.Unlock()
 	u.counts.clients.Add(1)
 	defer s.end()
+	// From here on others may know its thread.
+	if err := c.LetIn(mywire.StatusAutocommit); err != nil {
+		return err
+	}
+	g.Conn.SetDeadline(time.Time{})
 	defer context.AfterFunc(g.Ending, s.hurry)()
 	defer context.AfterFunc(ctx, s.cut)()
 	for {
