@@ -439,14 +439,16 @@ func zombie(pid int) bool {
 // A child that has grown makes room for a new one before it is ended, and finishes what it had begun.
 func TestGrownChildIsRenewed(t *testing.T) {
 	h := start(t, nil)
-	h.Set(h.module("u", `const kept = [];
+	script := `const kept = [];
 export default { async fetch(request) {
   const { pathname } = new URL(request.url);
   if (pathname === "/grow") kept.push(new Uint8Array(10 << 20).fill(1));
   if (pathname === "/wait") await request.text();
   return new Response(String(kept.length));
-} }`))
+} }`
+	h.Set(h.module("u", script))
 	h.want("u", "/", "0")
+	h.Set(h.module("u", script)) // the same again, as with every change of configuration
 	body, end := io.Pipe()
 	slow := request("POST", "/wait", "")
 	slow.Body, slow.Length = body, -1

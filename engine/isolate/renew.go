@@ -13,16 +13,16 @@ const outlive = 5 * time.Minute
 // one. Objects cannot live in two children, so those of exclusive units are left alone.
 func (u *unit) renew(grown *child) {
 	u.mu.Lock()
-	content, events := u.content, u.events
-	ready := !u.gone && !u.replacing && !u.renewing && u.held == nil && grown.content == content && slices.Contains(u.children, grown)
+	ready := !u.gone && !u.replacing && !u.renewing && u.held == nil && slices.Contains(u.children, grown)
 	if ready {
 		u.renewing = true
-		u.h.work.Go(func() { u.renewBy(grown, content, events) })
+		content, print, events := u.content, u.print, u.events
+		u.h.work.Go(func() { u.renewBy(grown, content, print, events) })
 	}
 	u.mu.Unlock()
 }
 
-func (u *unit) renewBy(grown *child, content *Unit, events bool) {
+func (u *unit) renewBy(grown *child, content *Unit, print string, events bool) {
 	defer func() {
 		u.mu.Lock()
 		u.renewing = false
@@ -35,7 +35,7 @@ func (u *unit) renewBy(grown *child, content *Unit, events bool) {
 	}
 	u.mu.Lock()
 	i := slices.Index(u.children, grown)
-	wanted := !u.gone && u.content == content
+	wanted := !u.gone && u.print == print // the pointer to the content may be another by now
 	switch {
 	case wanted && i >= 0:
 		u.children[i] = c

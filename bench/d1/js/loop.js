@@ -1,4 +1,5 @@
-// Asks a database one query after the other for so many milliseconds, and answers how many that were.
+// Asks a database one query after the other for so many milliseconds, and answers how many that were: at most
+// 900, as a request has 1,000.
 export default {
   async fetch(request, env) {
     const url = new URL(request.url);
@@ -17,7 +18,7 @@ export default {
     }[url.pathname];
     const began = Date.now();
     let n = 0;
-    for (; Date.now() - began < ms; n++) await asks(n);
+    for (; n < 900 && Date.now() - began < ms; n++) await asks(n);
     return Response.json({ n, ms: Date.now() - began });
   },
 };
