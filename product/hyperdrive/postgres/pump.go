@@ -74,7 +74,7 @@ func (s *session) take(srv *server) error {
 	}
 }
 
-// bring passes on what the server has said so far. done: it has nothing more to say for now.
+// bring passes on what the server has said so far. done: every batch that was sent is answered.
 func (s *session) bring(srv *server) (done bool, err error) {
 	s.mu.Lock()
 	out, err := s.filter(srv)
